@@ -1,0 +1,95 @@
+//! The benchmarks: what the goals of speed and thrift come to, measured on the program as it is installed.
+//!
+//! `cargo bench` runs all, `cargo bench -- NAME…` those of these names. A goal that is missed is said and is no
+//! failure; what cannot be measured is one. README.md beside this file has the figures and how they are made.
+
+mod automount;
+mod contender;
+mod daemon;
+mod figures;
+mod first_access;
+mod idle;
+mod image;
+mod loop_device;
+mod machine;
+mod many_names;
+mod memory;
+mod messages;
+mod place;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+/// What a step of a benchmark comes to.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// A benchmark: its name, and what runs it and prints the figures.
+type Benchmark = (&'static str, fn() -> Outcome);
+
+/// On this machine's own kernel.
+const HERE: [Benchmark; 5] = [
+    ("first-access", first_access::of_images),
+    ("many-names", many_names::run),
+    ("idle", idle::run),
+    ("memory", memory::run),
+    ("messages", messages::run),
+];
+/// In the machine of the lab, which has disks and udev.
+const INSIDE: [Benchmark; 2] = [("first-access", first_access::of_disks), ("idle", idle::run)];
+
+fn main() -> ExitCode {
+    // cargo adds `--bench`.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["--here", names @ ..] => run(&HERE, names),
+        ["--inside", names @ ..] => run(&INSIDE, names),
+        names => check(names).and_then(|()| apart(names)).and_then(|here| {
+            let inside = INSIDE.iter().any(|(name, _)| names.is_empty() || names.contains(name));
+            Ok(here & (!inside || machine::run(names)?))
+        }),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(names: &[&str]) -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        return Err("mounting needs root".into());
+    }
+    let is_known = |name: &&&str| HERE.iter().any(|(known, _)| known == *name);
+    match names.iter().find(|name| !is_known(name)) {
+        Some(unknown) => {
+            let known = HERE.map(|(name, _)| name).join(", ");
+            Err(format!("no benchmark is called {unknown:?}; there are {known}").into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Runs this program again in a mount namespace of its own: what is mounted elsewhere on this machine meanwhile wakes
+/// nobody, and nothing of ours is seen there.
+fn apart(names: &[&str]) -> Outcome<bool> {
+    let mut command = Command::new("/usr/bin/unshare");
+    command.args(["--mount", "--propagation", "private", "--"]).arg(std::env::current_exe()?);
+    Ok(command.arg0("unshare").arg("--here").args(names).status()?.success())
+}
+
+/// Whether all that were named could be measured.
+fn run(benchmarks: &[Benchmark], names: &[&str]) -> Outcome<bool> {
+    println!("{}", figures::surroundings()?);
+    let mut all = true;
+    for (name, benchmark) in benchmarks.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
+        if let Err(error) = benchmark() {
+            println!("{name}: not measured: {error}");
+            all = false;
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,168 @@
+//! The command line: what people type, and what mount(8) and umount(8) run. Knows of the rest of the house only
+//! what the daemon says and how it is started.
+
+mod daemonize;
+mod inspect;
+mod mount_helper;
+mod mount_options;
+mod roots;
+mod umount_helper;
+mod utab;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, DEFAULT_FILE as CONFIG};
+use crate::daemon::{self, Daemon, LogTarget};
+use crate::fuse::RootAttributes;
+
+/// Why a user's mount is refused.
+const ONLY_ROOT: &str = "only root can mount it: the daemon opens disks and reads keys";
+
+/// External disks as directories: unlocked and mounted when entered, unmounted and locked after disuse.
+#[derive(Debug, Parser)]
+#[command(name = "mydisks", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Mount the root and serve it
+    Mount(Mount),
+    /// Show what the mounts are doing
+    Status {
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+        /// The root, if there are several
+        mountpoint: Option<PathBuf>,
+    },
+    /// Show what is plugged in, whose it is, and the config lines that would claim it
+    Devices {
+        /// The config to compare with; /etc/mydisks/mydisks.toml, if it is there
+        #[arg(short, long)]
+        config: Option<PathBuf>,
+    },
+    /// Check a config and say everything that is wrong with it
+    Check {
+        /// The config
+        #[arg(default_value = CONFIG)]
+        file: PathBuf,
+    },
+    /// Unmount and lock one disk now
+    Umount {
+        /// The name of its mount
+        name: String,
+        /// The root, if there are several
+        #[arg(long)]
+        mountpoint: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Mount {
+    /// The config
+    #[arg(short, long, default_value = CONFIG)]
+    config: PathBuf,
+    /// Stay in the foreground, log to standard error
+    #[arg(short, long)]
+    foreground: bool,
+    /// As in fstab: ro, noexec, config=FILE and mount(8)'s own
+    #[arg(short, default_value = "")]
+    options: String,
+    /// The process that a mount in the background goes on in
+    #[arg(long, hide = true)]
+    detached: bool,
+    /// The root; the config's `mountpoint` unless given
+    mountpoint: Option<PathBuf>,
+}
+
+/// Runs the program with these arguments, the first being the name that it was called by.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let called = arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    match called.to_str() {
+        Some("mount.mydisks" | "mount.fuse.mydisks") => return mount_helper::main(&arguments[1..]),
+        Some("umount.mydisks" | "umount.fuse.mydisks") => return umount_helper::main(&arguments[1..]),
+        _ => {}
+    }
+    let line = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line,
+        Err(error) => {
+            // Help goes to standard output and is no failure.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let result = match line.command {
+        Command::Mount(mount) => run_mount(&mount),
+        Command::Status { json, mountpoint } => inspect::status(json, mountpoint.as_deref()),
+        Command::Devices { config } => inspect::devices(config.as_deref()),
+        Command::Check { file } => inspect::check(&file),
+        Command::Umount { name, mountpoint } => inspect::umount(name, mountpoint.as_deref()),
+    };
+    report(result)
+}
+
+/// Prints what went wrong.
+fn report(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // Nobody is left to tell if standard error is gone. An empty message has been told by another process.
+            if !message.is_empty() {
+                let _ = writeln!(std::io::stderr(), "mydisks: {}", message.trim_end());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_mount(mount: &Mount) -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(ONLY_ROOT.to_owned());
+    }
+    let options = mount_options::parse(&mount.options, false)?;
+    let file = options.config.clone().unwrap_or_else(|| mount.config.clone());
+    if !mount.foreground && !mount.detached {
+        // What can be said at once is said before anything is started.
+        let config = load(&file, mount.mountpoint.as_deref())?;
+        return daemonize::start(&file, &mount.options, &config.mountpoint);
+    }
+    daemon::start_logging(if mount.foreground { LogTarget::Stderr } else { LogTarget::System });
+    let mut config = load(&file, mount.mountpoint.as_deref())?;
+    for mount in config.mounts.iter_mut().map(Arc::make_mut) {
+        mount.options = mount.options.merged(&options.for_disks);
+    }
+    let attributes = RootAttributes { read_only: options.read_only, no_exec: options.no_exec };
+    let detached = if mount.detached { Some(daemonize::detach()?) } else { None };
+    let mountpoint = config.mountpoint.clone();
+    let daemon = Daemon::start(config, attributes).map_err(|error| error.to_string())?;
+    match detached {
+        Some(detached) => detached.ready(),
+        None => {
+            // Not before the daemon runs: mount(8) looks at the root.
+            let mountpoint = mountpoint.clone();
+            std::thread::spawn(move || utab::register(&mountpoint));
+        }
+    }
+    daemon.run();
+    utab::unregister(&mountpoint);
+    Ok(())
+}
+
+fn load(file: &Path, mountpoint: Option<&Path>) -> Result<config::Config, String> {
+    let mut config = config::load(file).map_err(|error| error.to_string())?;
+    if let Some(mountpoint) = mountpoint {
+        config.mountpoint = mountpoint.to_owned();
+    }
+    // The kernel shows mount points without links and dots; everything here compares with that.
+    config.mountpoint = roots::canonical(&config.mountpoint)?;
+    Ok(config)
+}

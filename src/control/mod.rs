@@ -1,0 +1,41 @@
+//! Commands of people to a running daemon: one line of JSON each way over a socket that only root can reach.
+//! Knows nothing of what the commands do.
+
+mod client;
+mod server;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{ControlError, forget, is_served, request};
+pub use server::{Replier, Server};
+
+/// What can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Unmount and lock one name now.
+    Umount {
+        /// Which.
+        name: String,
+    },
+    /// Unmount and lock everything, unmount the root and end.
+    Stop,
+}
+
+/// How it went: a sentence either way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Done.
+    Done(String),
+    /// Refused or failed; nothing else has changed.
+    Failed(String),
+}
+
+/// Where the daemon of a FUSE root listens. `device` is the root's device number as mountinfo shows it, so that it
+/// is found without walking into the root.
+fn socket_path(device: (u32, u32)) -> PathBuf {
+    PathBuf::from(format!("/run/mydisks/{}:{}", device.0, device.1))
+}

@@ -1,0 +1,108 @@
+//! The side of the daemon.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::{Reply, Request, socket_path};
+
+/// Longer requests are not ours.
+const LONGEST: u64 = 64 << 10;
+
+/// A client must have said what it wants by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The listening socket; removed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    path: PathBuf,
+}
+
+/// Gives replies to the connections that wait for them.
+#[derive(Clone, Debug, Default)]
+pub struct Replier {
+    waiting: Arc<Mutex<HashMap<u64, UnixStream>>>,
+}
+
+impl Server {
+    /// Listens for the root with this device number. `take` gets each request with the number to reply to.
+    ///
+    /// # Errors
+    /// When /run/mydisks or the socket cannot be made.
+    pub fn start(
+        device: (u32, u32),
+        replier: Replier,
+        take: impl Fn(u64, Request) + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let path = socket_path(device);
+        let directory = path.parent().unwrap_or(Path::new("/run"));
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        // It may be older than this run.
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        let server = Self { path };
+        thread::Builder::new().name("control".into()).spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                let (replier, take) = (replier.clone(), take.clone());
+                let Ok(stream) = stream else { continue };
+                // Out of threads: the client sees the connection close.
+                let _ = thread::Builder::new().name("command".into()).spawn(move || {
+                    serve(number as u64, stream, &replier, take);
+                });
+            }
+        })?;
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Left over it would only be refused by the next client.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Replier {
+    /// Replies to request number `number`; a client that has gone is not missed.
+    pub fn reply(&self, number: u64, reply: &Reply) {
+        let stream = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        if let Some(stream) = stream {
+            say(&stream, reply);
+        }
+    }
+}
+
+fn serve(number: u64, stream: UnixStream, replier: &Replier, take: impl Fn(u64, Request)) {
+    let mut line = String::new();
+    let read = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| BufReader::new((&stream).take(LONGEST)).read_line(&mut line));
+    if read.is_err() {
+        return;
+    }
+    match serde_json::from_str(&line) {
+        Ok(request) => {
+            replier.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, stream);
+            take(number, request);
+        }
+        Err(error) => say(&stream, &Reply::Failed(format!("the daemon does not know this request: {error}"))),
+    }
+}
+
+fn say(mut stream: &UnixStream, reply: &Reply) {
+    // Two strings at most: nothing in it that serde_json refuses.
+    let mut line = serde_json::to_vec(reply).unwrap_or_default();
+    line.push(b'\n');
+    // A client that has gone is not missed.
+    let _ = stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.write_all(&line));
+}

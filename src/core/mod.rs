@@ -1,0 +1,266 @@
+//! The functional core: every decision of the daemon, as a state machine. Events go in, actions come out; it
+//! does no input or output, asks no clock, and knows nothing of threads, system calls, udev and FUSE. Time is
+//! a parameter, so that every race is a sequence of events in a test.
+
+mod event;
+mod inventory;
+mod shared;
+mod slot;
+mod snapshot;
+mod waiting;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use event::{
+    Action, Answer, CommandId, Detached, Event, Hold, JobId, Level, LockResult, MountId, Now, RequestId,
+    SlotId, Unmount, UnmountResult,
+};
+pub use shared::Line;
+pub use snapshot::{
+    DeviceStatus, GuestDeviceState, GuestDeviceStatus, GuestState, GuestStatus, MountState, MountStatus,
+    Snapshot,
+};
+
+use crate::config::Config;
+use shared::Shared;
+use slot::Slot;
+
+/// All state of the daemon.
+#[derive(Debug)]
+pub struct Core {
+    config: Arc<Config>,
+    slots: Vec<Slot>,
+    shared: Shared,
+    /// When which slot has something to do.
+    timers: BTreeSet<(Instant, SlotId)>,
+    /// Where each slot stands in `timers`.
+    ticks: Vec<Option<Instant>>,
+    stop: Option<Option<CommandId>>,
+    /// The last action of a stop has been given.
+    ending: bool,
+    /// Nobody can reach us any more: lock everything, however long it takes, and end.
+    root_gone: bool,
+}
+
+impl Core {
+    /// A core for this config, which nothing has happened to yet. Slot numbers are places in `config.mounts`.
+    pub fn new(config: Arc<Config>, now: Now) -> Self {
+        let slot = |(number, mount): (usize, &Arc<crate::config::Mount>)| {
+            Slot::new(SlotId(number), Arc::clone(mount))
+        };
+        let slots: Vec<_> = config.mounts.iter().enumerate().map(slot).collect();
+        let ticks = vec![None; slots.len()];
+        Self {
+            config,
+            slots,
+            shared: Shared::new(now),
+            timers: BTreeSet::new(),
+            ticks,
+            stop: None,
+            ending: false,
+            root_gone: false,
+        }
+    }
+
+    /// Takes one event and says what is to be done, in this order.
+    pub fn handle(&mut self, now: Now, event: Event) -> Vec<Action> {
+        self.shared.now = now;
+        match event {
+            Event::Trigger { request, slot, hold } => {
+                self.shared.triggers += 1;
+                self.with(slot, |slot, shared| slot.trigger(request, hold, shared));
+            }
+            Event::Walk { request, slot } => self.with(slot, |slot, shared| slot.walk(request, shared)),
+            Event::Interrupted(request) => self.shared.interrupted(request),
+            Event::Caller { request, dying } => {
+                if let Some(slot) = self.shared.slot_of_request(request) {
+                    self.with(slot, |slot, shared| slot.caller(request, dying, shared));
+                }
+            }
+            Event::DiskPresent(disk) => self.disk_present(*disk),
+            Event::DiskGone(seq) => self.disk_gone(seq),
+            Event::UsbPresent(device) => self.shared.inventory.usb_present(device),
+            Event::UsbGone { bus, address } => self.shared.inventory.usb_gone(bus, address),
+            Event::Blind(why) => self.shared.log(Level::Error, format!("{why}; restart the daemon")),
+            // Its attach or discard is still to come.
+            Event::Prepared { job, result } => {
+                self.job(job, result.is_err(), |slot, shared| slot.prepared(job, result, shared));
+            }
+            Event::Attached { job, result } => {
+                self.job(job, true, |slot, shared| slot.attached(job, result, shared))
+            }
+            Event::Unmounted { job, result } => {
+                self.job(job, true, |slot, shared| slot.unmounted(job, result, shared))
+            }
+            Event::Locked { job, result } => {
+                self.job(job, true, |slot, shared| slot.locked(job, result, shared))
+            }
+            Event::Mounts { read, on } => self.mounts(read, &on),
+            Event::Left { slot, is_mounted, detached } => {
+                self.with(slot, |slot, shared| slot.left(is_mounted, detached, shared));
+            }
+            Event::Umount { command, name } => self.umount(command, &name),
+            Event::Stop(command) => self.begin_stop(command),
+            Event::RootBusy(why) => self.refuse_stop(&why),
+            Event::RootGone => {
+                self.root_gone = true;
+                self.begin_stop(None);
+            }
+            Event::Status(request) => self.shared.act(Action::Show(request, Box::new(self.snapshot()))),
+            Event::Tick => self.tick(),
+        }
+        self.go_on_stopping();
+        self.shared.take_actions()
+    }
+
+    /// When [`Event::Tick`] is due; `None`: nothing is to be done unless something happens.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    fn with(&mut self, id: SlotId, what: impl FnOnce(&mut Slot, &mut Shared)) {
+        let Some(slot) = self.slots.get_mut(id.0) else { return };
+        what(slot, &mut self.shared);
+        let next = slot.next_tick();
+        let Some(tick) = self.ticks.get_mut(id.0) else { return };
+        if *tick == next {
+            return;
+        }
+        if let Some(old) = tick.take() {
+            self.timers.remove(&(old, id));
+        }
+        if let Some(new) = next {
+            self.timers.insert((new, id));
+        }
+        *tick = next;
+    }
+
+    fn job(&mut self, job: JobId, ends: bool, what: impl FnOnce(&mut Slot, &mut Shared)) {
+        let slot = if ends { self.shared.job_ended(job) } else { self.shared.slot_of_job(job) };
+        if let Some(slot) = slot {
+            self.with(slot, what);
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.shared.now.monotonic;
+        let due: Vec<_> =
+            self.timers.iter().take_while(|&&(at, _)| at <= now).map(|&(_, slot)| slot).collect();
+        for slot in due {
+            self.with(slot, Slot::tick);
+        }
+    }
+
+    fn disk_present(&mut self, disk: crate::device::Disk) {
+        let (seq, new) = (disk.seq, self.shared.inventory.disk(disk.seq).is_none());
+        if !self.shared.inventory.disk_present(disk) {
+            return;
+        }
+        let Some(disk) = self.shared.inventory.disk(seq) else { return };
+        let wanted = |slot: &&mut Slot| slot.config.disks.iter().any(|spec| spec.find(disk).is_some());
+        let mut names = Vec::new();
+        for slot in self.slots.iter_mut().filter(wanted) {
+            // Whatever failed, failed on what was there then.
+            slot.failure = None;
+            names.push(slot.config.name.as_str().to_owned());
+        }
+        if new && !names.is_empty() {
+            let what = self.shared.inventory.describe_disk(seq);
+            self.shared.log(Level::Info, format!("{what} is attached, for {}", names.join(", ")));
+        }
+    }
+
+    fn disk_gone(&mut self, seq: crate::device::DiskSeq) {
+        let what = self.shared.inventory.describe_disk(seq);
+        let (disk, owners) = self.shared.inventory.disk_gone(seq);
+        let Some(disk) = disk else { return };
+        let mut wanted = false;
+        for slot in &mut self.slots {
+            if slot.config.disks.iter().any(|spec| spec.find(&disk).is_some()) {
+                slot.failure = None;
+                wanted = true;
+            }
+        }
+        if wanted {
+            self.shared.log(Level::Info, format!("{what} is detached"));
+        }
+        for slot in owners {
+            self.with(slot, Slot::pulled);
+        }
+    }
+
+    fn mounts(&mut self, read: Instant, on: &[(SlotId, MountId)]) {
+        let mut by_slot: std::collections::HashMap<SlotId, Vec<MountId>> = std::collections::HashMap::new();
+        for &(slot, mount) in on {
+            by_slot.entry(slot).or_default().push(mount);
+        }
+        for number in 0..self.slots.len() {
+            let id = SlotId(number);
+            let mounts = by_slot.remove(&id).unwrap_or_default();
+            if matches!(self.slots.get(number).map(|slot| &slot.state), Some(slot::State::Mounted { .. })) {
+                self.with(id, |slot, shared| slot.seen(read, &mounts, shared));
+            }
+        }
+    }
+
+    fn umount(&mut self, command: CommandId, name: &str) {
+        let slot = self.slots.iter().find(|slot| slot.config.name.as_str() == name).map(|slot| slot.id);
+        match slot {
+            Some(slot) => self.with(slot, |slot, shared| slot.umount(command, shared)),
+            None => self.shared.act(Action::Reply(command, Err(event::unknown_name(name)))),
+        }
+    }
+
+    fn begin_stop(&mut self, command: Option<CommandId>) {
+        if self.stop.is_some() {
+            if let Some(command) = command {
+                self.shared.act(Action::Reply(command, Err("is being unmounted already".to_owned())));
+            }
+            return;
+        }
+        self.stop = Some(command);
+        self.shared.stopping = true;
+        self.shared.refusals.clear();
+        for number in 0..self.slots.len() {
+            self.with(SlotId(number), Slot::want_unmounted);
+        }
+    }
+
+    /// Ends, or refuses to, once every slot is settled.
+    fn go_on_stopping(&mut self) {
+        let Some(command) = self.stop else { return };
+        let now = self.shared.now.monotonic;
+        if self.ending || !self.slots.iter().all(|slot| slot.is_settled(now)) {
+            return;
+        }
+        let open: Vec<_> = self.slots.iter().filter(|slot| !slot.is_closed()).collect();
+        if open.is_empty() {
+            self.ending = true;
+            self.shared.act(Action::End(command));
+            return;
+        }
+        if self.root_gone {
+            return;
+        }
+        let mut reasons = self.shared.refusals.clone();
+        if reasons.is_empty() {
+            reasons = open.iter().map(|slot| format!("{} is still open", slot.config.name)).collect();
+        }
+        self.refuse_stop(&reasons.join("; "));
+    }
+
+    fn refuse_stop(&mut self, why: &str) {
+        let Some(command) = self.stop.take() else { return };
+        self.shared.stopping = false;
+        self.ending = false;
+        self.shared.log(Level::Error, format!("not ended: {why}"));
+        if let Some(command) = command {
+            self.shared.act(Action::Reply(command, Err(why.to_owned())));
+        }
+    }
+}

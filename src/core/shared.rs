@@ -1,0 +1,131 @@
+//! What all slots share: the moment, the devices that are present, numbers for jobs, and the actions that
+//! come of an event.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::SystemTime;
+
+use super::event::{Action, Answer, JobId, Level, Now, RequestId, SlotId};
+use super::inventory::Inventory;
+
+/// How many lines `.status/events` shows.
+const EVENTS: usize = 256;
+
+/// How many interrupts are remembered that came before their request.
+const EARLY: usize = 256;
+
+/// A line of `.status/events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// When.
+    pub at: SystemTime,
+    /// How much it matters.
+    pub level: Level,
+    /// One sentence.
+    pub text: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) now: Now,
+    pub(super) inventory: Inventory,
+    /// Everything is being unmounted, to end.
+    pub(super) stopping: bool,
+    /// Why the daemon cannot end.
+    pub(super) refusals: Vec<String>,
+    pub(super) events: VecDeque<Line>,
+    /// Triggers since the start, for the metrics.
+    pub(super) triggers: u64,
+    actions: Vec<Action>,
+    jobs: HashMap<JobId, SlotId>,
+    last_job: u64,
+    requests: HashMap<RequestId, SlotId>,
+    /// Interrupts of requests that are not known (yet): the two come by different ways.
+    early: VecDeque<RequestId>,
+}
+
+impl Shared {
+    pub(super) fn new(now: Now) -> Self {
+        Self {
+            now,
+            inventory: Inventory::default(),
+            stopping: false,
+            refusals: Vec::new(),
+            events: VecDeque::new(),
+            triggers: 0,
+            actions: Vec::new(),
+            jobs: HashMap::new(),
+            last_job: 0,
+            requests: HashMap::new(),
+            early: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    pub(super) fn answer(&mut self, request: RequestId, answer: Answer) {
+        self.act(Action::Answer(request, answer));
+    }
+
+    pub(super) fn log(&mut self, level: Level, text: String) {
+        if self.events.len() == EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(Line { at: self.now.wall, level, text: text.clone() });
+        self.act(Action::Log(level, text));
+    }
+
+    /// A reason why the daemon cannot end, if it is about to.
+    pub(super) fn refused(&mut self, why: String) {
+        if self.stopping {
+            self.refusals.push(why);
+        }
+    }
+
+    pub(super) fn next_job(&mut self, slot: SlotId) -> JobId {
+        self.last_job += 1;
+        let job = JobId(self.last_job);
+        self.jobs.insert(job, slot);
+        job
+    }
+
+    pub(super) fn slot_of_job(&self, job: JobId) -> Option<SlotId> {
+        self.jobs.get(&job).copied()
+    }
+
+    pub(super) fn job_ended(&mut self, job: JobId) -> Option<SlotId> {
+        self.jobs.remove(&job)
+    }
+
+    /// A request waits from now on; whether an interrupt of it has come already.
+    pub(super) fn waits(&mut self, request: RequestId, slot: SlotId) -> bool {
+        self.requests.insert(request, slot);
+        let early = self.early.iter().position(|&known| known == request);
+        early.is_some_and(|at| self.early.remove(at).is_some())
+    }
+
+    pub(super) fn waits_no_longer(&mut self, request: RequestId) {
+        self.requests.remove(&request);
+    }
+
+    pub(super) fn slot_of_request(&self, request: RequestId) -> Option<SlotId> {
+        self.requests.get(&request).copied()
+    }
+
+    /// A signal reached the caller of this request.
+    pub(super) fn interrupted(&mut self, request: RequestId) {
+        if self.requests.contains_key(&request) {
+            self.act(Action::LookAtCaller(request));
+        } else {
+            if self.early.len() == EARLY {
+                self.early.pop_front();
+            }
+            self.early.push_back(request);
+        }
+    }
+}

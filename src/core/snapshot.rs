@@ -1,0 +1,278 @@
+//! The one consistent picture that every reader of status gets: files, commands and metrics are made of it.
+
+use std::time::SystemTime;
+
+use super::Core;
+use super::inventory::Matches;
+use super::shared::Line;
+use super::slot::{Slot, State};
+use crate::device::{Disk, UsbDevice, disk_claims, printable, usb_claims};
+use crate::disk::DiskError;
+
+/// Everything there is to say at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// When.
+    pub at: SystemTime,
+    /// By name, as the config has them.
+    pub mounts: Vec<MountStatus>,
+    /// By name, as the config has them.
+    pub guests: Vec<GuestStatus>,
+    /// Every disk and USB device that is plugged in, hubs left out.
+    pub devices: Vec<DeviceStatus>,
+    /// The last events, newest last.
+    pub events: Vec<Line>,
+    /// Accesses that found nothing mounted, since the start.
+    pub triggers: u64,
+}
+
+/// What a mount is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MountState {
+    /// None of its disks is attached.
+    Absent,
+    /// A disk is attached and closed.
+    Ready,
+    /// Being opened for somebody who waits.
+    Unlocking,
+    /// Mounted, or on its way from there to locked.
+    Mounted,
+    /// The last access failed, or it cannot be locked; `error` says why.
+    Failed,
+}
+
+/// One `[mounts.*]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountStatus {
+    /// The directory's name.
+    pub name: String,
+    /// What it is doing.
+    pub state: MountState,
+    /// The device node of the disk that is, or would be, used.
+    pub device: Option<String>,
+    /// How the config names that disk.
+    pub id: Option<String>,
+    /// LUKS; `None` = not known yet.
+    pub encrypted: Option<bool>,
+    /// The kernel's name of the file system, while mounted.
+    pub filesystem: Option<String>,
+    /// Mounted since.
+    pub since: Option<SystemTime>,
+    /// One sentence.
+    pub error: Option<String>,
+}
+
+/// What a guest is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GuestState {
+    /// It runs.
+    Running,
+    /// It is defined, or not, and does not run.
+    Off,
+    /// Nothing can be said of it.
+    Unreachable,
+}
+
+/// What a device of a guest is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GuestDeviceState {
+    /// Not plugged in.
+    Absent,
+    /// Plugged in, and kept from the guest; `error` says by what.
+    Waiting,
+}
+
+/// One `[guests.*]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestStatus {
+    /// The domain's name.
+    pub name: String,
+    /// What it is doing.
+    pub state: GuestState,
+    /// Its devices.
+    pub devices: Vec<GuestDeviceStatus>,
+}
+
+/// A device that the config gives to a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestDeviceStatus {
+    /// How the config names it.
+    pub id: String,
+    /// `disk` or `usb`.
+    pub kind: &'static str,
+    /// What it is doing.
+    pub state: GuestDeviceState,
+    /// One sentence.
+    pub error: Option<String>,
+}
+
+/// A device that is plugged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceStatus {
+    /// `disk` or `usb`.
+    pub kind: &'static str,
+    /// The device node, or the USB port.
+    pub device: String,
+    /// Maker and model, for people.
+    pub name: Option<String>,
+    /// Bytes, of a disk.
+    pub size: Option<u64>,
+    /// The mounts and guests of the config that it is for.
+    pub owners: Vec<String>,
+    /// What a config line could name it by, as TOML.
+    pub ids: Vec<String>,
+}
+
+impl Core {
+    /// The picture of this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            at: self.shared.now.wall,
+            mounts: self.slots.iter().map(|slot| self.mount(slot)).collect(),
+            guests: self.guests(),
+            devices: self.disks().chain(self.usb()).collect(),
+            events: self.shared.events.iter().cloned().collect(),
+            triggers: self.shared.triggers,
+        }
+    }
+
+    fn mount(&self, slot: &Slot) -> MountStatus {
+        let mut status = MountStatus {
+            name: slot.config.name.to_string(),
+            state: MountState::Absent,
+            device: None,
+            id: None,
+            encrypted: None,
+            filesystem: None,
+            since: None,
+            error: error(slot),
+        };
+        self.describe_disk(slot, &mut status);
+        match &slot.state {
+            State::Idle if !slot.residues.is_empty() => status.state = MountState::Failed,
+            State::Idle => {
+                if let Some(DiskError { kind, .. }) = &slot.failure {
+                    let absent = *kind == crate::disk::ErrorKind::Absent;
+                    status.state = if absent { MountState::Absent } else { MountState::Failed };
+                }
+            }
+            State::Preparing { .. } | State::Attaching { .. } => status.state = MountState::Unlocking,
+            State::Mounted { in_use, since, .. } | State::Unmounting { in_use, since, .. } => {
+                status.state = MountState::Mounted;
+                status.filesystem = Some(in_use.detached.filesystem.clone());
+                status.device = Some(in_use.detached.opened.device.display().to_string());
+                status.since = Some(*since);
+                status.encrypted = Some(in_use.detached.opened.mapping.is_some());
+            }
+            State::Locking { opened, .. } => {
+                status.state = MountState::Mounted;
+                status.encrypted = Some(opened.mapping.is_some());
+            }
+        }
+        status
+    }
+
+    /// The disk that it holds, else the one that an access would take.
+    fn describe_disk(&self, slot: &Slot, status: &mut MountStatus) {
+        let held = slot.place().and_then(|place| self.shared.inventory.disk(place.disk));
+        for spec in &slot.config.disks {
+            if let Some(disk) = held {
+                if spec.find(disk).is_none() {
+                    continue;
+                }
+                status.device = Some(disk.node.devnode.display().to_string());
+            } else if let Some(image) = &spec.image {
+                status.device = Some(printable(&image.to_string_lossy()));
+                status.encrypted = slot.config.key_file.is_some().then_some(true);
+            } else {
+                match self.shared.inventory.matches(spec) {
+                    Matches::None => continue,
+                    Matches::One(disk, found) => {
+                        let node = disk.node(found).unwrap_or(&disk.node);
+                        status.device = Some(node.devnode.display().to_string());
+                        status.encrypted = slot.config.key_file.is_some().then_some(true);
+                    }
+                    Matches::Several(_) => {
+                        status.error.get_or_insert_with(|| format!("several attached disks claim {spec}"));
+                    }
+                }
+            }
+            status.id = Some(spec.to_string());
+            status.state = MountState::Ready;
+            return;
+        }
+    }
+
+    fn guests(&self) -> Vec<GuestStatus> {
+        let unserved = "this version does not hand devices to guests";
+        let device = |id: String, kind, present: bool| GuestDeviceStatus {
+            id,
+            kind,
+            state: if present { GuestDeviceState::Waiting } else { GuestDeviceState::Absent },
+            error: present.then(|| unserved.to_owned()),
+        };
+        let guest = |guest: &crate::config::Guest| {
+            let usb = guest.usb.iter().map(|rule| {
+                device(
+                    rule.to_string(),
+                    "usb",
+                    self.shared.inventory.usb().any(|present| rule.matches(present)),
+                )
+            });
+            let disks = guest.disks.iter().map(|disk| {
+                let present = !matches!(self.shared.inventory.matches(&disk.disk), Matches::None);
+                device(disk.disk.to_string(), "disk", present)
+            });
+            GuestStatus {
+                name: guest.name.to_string(),
+                state: GuestState::Unreachable,
+                devices: usb.chain(disks).collect(),
+            }
+        };
+        self.config.guests.iter().map(guest).collect()
+    }
+
+    fn disks(&self) -> impl Iterator<Item = DeviceStatus> {
+        self.shared.inventory.disks().map(|disk| DeviceStatus {
+            kind: "disk",
+            device: disk.node.devnode.display().to_string(),
+            name: disk.model.as_deref().map(printable),
+            size: Some(disk.node.size),
+            owners: self.owners_of_disk(disk),
+            ids: disk_claims(disk),
+        })
+    }
+
+    fn owners_of_disk(&self, disk: &Disk) -> Vec<String> {
+        let has = |spec: &crate::device::DiskSpec| spec.find(disk).is_some();
+        let mounts = self.config.mounts.iter().filter(|mount| mount.disks.iter().any(has));
+        let guests = self.config.guests.iter().filter(|guest| guest.disks.iter().any(|disk| has(&disk.disk)));
+        let mounts = mounts.map(|mount| format!("mount {}", mount.name));
+        mounts.chain(guests.map(|guest| format!("guest {}", guest.name))).collect()
+    }
+
+    fn usb(&self) -> impl Iterator<Item = DeviceStatus> {
+        self.shared.inventory.usb().filter(|device| !device.is_hub).map(|device| DeviceStatus {
+            kind: "usb",
+            device: device.port.to_string(),
+            name: device.name.as_deref().map(printable),
+            size: None,
+            owners: self.owners_of_usb(device),
+            ids: usb_claims(device),
+        })
+    }
+
+    fn owners_of_usb(&self, device: &UsbDevice) -> Vec<String> {
+        let guests =
+            self.config.guests.iter().filter(|guest| guest.usb.iter().any(|rule| rule.matches(device)));
+        guests.map(|guest| format!("guest {}", guest.name)).collect()
+    }
+}
+
+/// That a disk was pulled, and what is wrong now.
+fn error(slot: &Slot) -> Option<String> {
+    let residue = slot.residues.first().map(|residue| &residue.message);
+    let now = residue.or_else(|| slot.failure.as_ref().map(|failure| &failure.message));
+    let all: Vec<_> = slot.pulled_in_use.iter().chain(now).map(String::as_str).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}

@@ -1,0 +1,162 @@
+//! Random sequences of everything that can happen, in any order; the world checks the rules after each event.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::world::{Job, NAMES, World};
+use crate::core::*;
+use crate::disk::ErrorKind;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Enter(usize, bool),
+    Walk(usize),
+    Interrupt(usize),
+    Caller(usize, bool),
+    Plug(usize),
+    Pull(usize),
+    Change(usize),
+    EndJob(usize, Option<ErrorKind>),
+    PrepareAlthoughPulled(usize),
+    UnmountOutside(usize),
+    ReportMounts,
+    Umount(usize),
+    Stop,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let which = 0..8_usize;
+    let error = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(ErrorKind::Busy)),
+        1 => Just(Some(ErrorKind::Io)),
+        1 => Just(Some(ErrorKind::Absent)),
+        1 => Just(Some(ErrorKind::TimedOut)),
+    ];
+    let time = prop_oneof![Just(0), Just(1), 200..1500_u64, 5_000..40_000_u64];
+    prop_oneof![
+        4 => (0..NAMES, any::<bool>()).prop_map(|(slot, lock)| Step::Enter(slot, lock)),
+        3 => (0..NAMES).prop_map(Step::Walk),
+        1 => which.clone().prop_map(Step::Interrupt),
+        1 => (which.clone(), any::<bool>()).prop_map(|(which, dying)| Step::Caller(which, dying)),
+        2 => (0..2_usize).prop_map(Step::Plug),
+        1 => which.clone().prop_map(Step::Pull),
+        1 => which.clone().prop_map(Step::Change),
+        8 => (which.clone(), error).prop_map(|(which, error)| Step::EndJob(which, error)),
+        1 => which.clone().prop_map(Step::PrepareAlthoughPulled),
+        1 => (0..NAMES).prop_map(Step::UnmountOutside),
+        2 => Just(Step::ReportMounts),
+        1 => (0..NAMES).prop_map(Step::Umount),
+        1 => Just(Step::Stop),
+        4 => time.prop_map(Step::Pass),
+    ]
+}
+
+fn nth<K: Copy, V>(map: &std::collections::BTreeMap<K, V>, which: usize) -> Option<K> {
+    map.keys().nth(which % map.len().max(1)).copied()
+}
+
+fn apply(world: &mut World, step: Step) {
+    match step {
+        Step::Enter(slot, lock) => {
+            // A mount hides the name directory, but not from everybody.
+            world.enter(SlotId(slot), if lock { Hold::Directory } else { Hold::Nothing });
+        }
+        Step::Walk(slot) => {
+            world.walk(SlotId(slot));
+        }
+        Step::Interrupt(which) => {
+            if let Some(request) = nth(&world.waiting, which) {
+                world.send(Event::Interrupted(request));
+            }
+        }
+        Step::Caller(which, dying) => {
+            if let Some(&request) = world.looked_at.iter().nth(which % world.looked_at.len().max(1)) {
+                world.looked_at.remove(&request);
+                world.send(Event::Caller { request, dying });
+            }
+        }
+        Step::Plug(which) => {
+            if world.disks.len() < 3 {
+                world.plug(["near", "far"][which]);
+            }
+        }
+        Step::Pull(which) => {
+            if let Some(seq) = nth(&world.disks, which) {
+                world.pull(seq);
+            }
+        }
+        Step::Change(which) => {
+            if let Some(seq) = nth(&world.disks, which) {
+                let actions = world.send(Event::DiskPresent(Box::new(world.disks[&seq].clone())));
+                assert!(actions.is_empty(), "the same event twice: {actions:?}");
+            }
+        }
+        Step::EndJob(which, error) => {
+            if let Some(job) = nth(&world.jobs, which) {
+                world.end_job(job, error);
+            }
+        }
+        Step::PrepareAlthoughPulled(which) => {
+            let preparing = |job: &Job| matches!(job, Job::Prepare(_));
+            let jobs: Vec<_> = world.jobs.iter().filter(|(_, (_, job))| preparing(job)).collect();
+            if let Some(&(&job, _)) = jobs.get(which % jobs.len().max(1)) {
+                world.end_prepare_although_pulled(job);
+            }
+        }
+        Step::UnmountOutside(slot) => {
+            world.mounted.remove(&SlotId(slot));
+        }
+        Step::ReportMounts => world.report_mounts(),
+        Step::Umount(slot) => {
+            let command = world.command();
+            world.send(Event::Umount { command, name: ["a", "b"][slot].into() });
+        }
+        Step::Stop => {
+            let command = world.command();
+            world.send(Event::Stop(Some(command)));
+        }
+        Step::Pass(milliseconds) => world.pass(Duration::from_millis(milliseconds)),
+    }
+}
+
+/// Every job ends well, time passes, the table is read: nobody may be left waiting, and nothing open.
+fn come_to_rest(world: &mut World) {
+    for _ in 0..200 {
+        if world.ended {
+            return;
+        }
+        if let Some(job) = nth(&world.jobs, 0) {
+            world.end_job(job, None);
+        } else {
+            world.pass(Duration::from_secs(5));
+            world.report_mounts();
+        }
+        if world.waiting.is_empty()
+            && world.jobs.is_empty()
+            && world.open.is_empty()
+            && world.commands.is_empty()
+        {
+            assert_eq!(world.core.next_wakeup(), None);
+            return;
+        }
+    }
+    panic!("no rest: waiting {:?} jobs {:?} open {:?}", world.waiting, world.jobs, world.open);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_rules_hold_whatever_happens_and_everything_comes_to_rest(steps in prop::collection::vec(step(), 0..120)) {
+        let mut world = World::new();
+        for step in steps {
+            if !world.ended {
+                apply(&mut world, step);
+            }
+        }
+        come_to_rest(&mut world);
+    }
+}

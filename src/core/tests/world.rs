@@ -1,0 +1,408 @@
+//! A world for the core: disks that are plugged and pulled, mounts, mappings, jobs that end some way or other, and
+//! callers that wait. It checks every action against the rules and panics where one is broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::config;
+use crate::core::*;
+use crate::device::{BlockNode, Content, Disk, DiskSeq, Partition};
+use crate::disk::{DiskError, ErrorKind, Opened, Order, Source};
+
+/// `far` can be reached through `a` and `b`, and belongs to whoever takes it; `c` and `d` share a disk.
+const CONFIG: &str = r#"
+[defaults]
+idle-timeout = "10s"
+access-timeout = "30s"
+[mounts.a]
+disks = ["near", "far"]
+[mounts.b]
+disks = [{ uuid = "fa" }, { image = "/image" }]
+[mounts.c]
+disks = [{ id = "parts", partition = 1 }]
+[mounts.d]
+disks = [{ id = "parts", partition = 2 }]
+"#;
+
+/// How many of the names the random sequences use.
+pub(super) const NAMES: usize = 2;
+
+/// What a request wants, for the rule that its answer must keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    Enter(Hold),
+    Walk,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Job {
+    Prepare(Box<Order>),
+    /// Prepared; told to attach.
+    Attach(String),
+    Unmount(MountId, Unmount),
+    Lock(Option<String>),
+}
+
+/// A mapping: what a slot has open, whether or not it is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Open {
+    pub(super) slot: SlotId,
+    pub(super) disk: Option<DiskSeq>,
+    pub(super) partition: Option<u32>,
+    pub(super) mount: MountId,
+}
+
+pub(super) struct World {
+    pub(super) core: Core,
+    start: Instant,
+    pub(super) elapsed: Duration,
+    pub(super) disks: BTreeMap<DiskSeq, Disk>,
+    last: u64,
+    pub(super) jobs: BTreeMap<JobId, (SlotId, Job)>,
+    pub(super) cancelled: BTreeSet<JobId>,
+    pub(super) waiting: BTreeMap<RequestId, (SlotId, Wants, Duration)>,
+    pub(super) looked_at: BTreeSet<RequestId>,
+    pub(super) commands: BTreeSet<CommandId>,
+    pub(super) replies: BTreeMap<CommandId, Result<String, String>>,
+    /// The errno of each request that failed.
+    pub(super) errors: Vec<i32>,
+    /// By name.
+    pub(super) open: BTreeMap<String, Open>,
+    pub(super) mounted: BTreeMap<SlotId, MountId>,
+    last_retry: BTreeMap<SlotId, Duration>,
+    /// The mount table was asked for and not read yet.
+    pub(super) asked: bool,
+    pub(super) ended: bool,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let config = config::parse(CONFIG, Path::new("test.toml")).unwrap();
+        let start = Instant::now();
+        let now = Now { monotonic: start, wall: SystemTime::UNIX_EPOCH };
+        Self {
+            core: Core::new(Arc::new(config), now),
+            start,
+            elapsed: Duration::ZERO,
+            disks: BTreeMap::new(),
+            last: 0,
+            jobs: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            looked_at: BTreeSet::new(),
+            commands: BTreeSet::new(),
+            replies: BTreeMap::new(),
+            errors: Vec::new(),
+            open: BTreeMap::new(),
+            mounted: BTreeMap::new(),
+            last_retry: BTreeMap::new(),
+            asked: false,
+            ended: false,
+        }
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    pub(super) fn instant(&self) -> Instant {
+        self.start + self.elapsed
+    }
+
+    pub(super) fn send(&mut self, event: Event) -> Vec<Action> {
+        let now = Now { monotonic: self.instant(), wall: SystemTime::UNIX_EPOCH + self.elapsed };
+        let actions = self.core.handle(now, event);
+        for action in &actions {
+            self.check(action);
+        }
+        self.check_rest();
+        actions
+    }
+
+    /// Time passes; the core is told at each moment that it asked for.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.elapsed + time;
+        while let Some(at) = self.core.next_wakeup().map(|at| at.saturating_duration_since(self.start)) {
+            if at > end {
+                break;
+            }
+            self.elapsed = self.elapsed.max(at);
+            let actions = self.send(Event::Tick);
+            let next = self.core.next_wakeup();
+            assert!(
+                !actions.is_empty() || next.is_none_or(|next| next > self.instant()),
+                "a tick that does nothing must not be asked for again at once"
+            );
+        }
+        self.elapsed = end;
+    }
+
+    pub(super) fn plug(&mut self, id: &str) -> DiskSeq {
+        let seq = DiskSeq(self.number());
+        self.disks.insert(seq, disk(seq, id));
+        self.send(Event::DiskPresent(Box::new(self.disks[&seq].clone())));
+        seq
+    }
+
+    pub(super) fn pull(&mut self, seq: DiskSeq) {
+        self.disks.remove(&seq);
+        self.send(Event::DiskGone(seq));
+    }
+
+    pub(super) fn enter(&mut self, slot: SlotId, hold: Hold) -> RequestId {
+        let request = RequestId(self.number());
+        self.waiting.insert(request, (slot, Wants::Enter(hold), self.elapsed));
+        self.send(Event::Trigger { request, slot, hold });
+        request
+    }
+
+    pub(super) fn walk(&mut self, slot: SlotId) -> RequestId {
+        let request = RequestId(self.number());
+        self.waiting.insert(request, (slot, Wants::Walk, self.elapsed));
+        self.send(Event::Walk { request, slot });
+        request
+    }
+
+    pub(super) fn command(&mut self) -> CommandId {
+        let command = CommandId(self.number());
+        self.commands.insert(command);
+        command
+    }
+
+    /// The mount table is read now.
+    pub(super) fn report_mounts(&mut self) {
+        self.asked = false;
+        let on = self.mounted.iter().map(|(&slot, &mount)| (slot, mount)).collect();
+        self.send(Event::Mounts { read: self.instant(), on });
+    }
+
+    /// Ends a job well, or with this error.
+    pub(super) fn end_job(&mut self, job: JobId, error: Option<ErrorKind>) {
+        let Some((slot, work)) = self.jobs.remove(&job) else { return };
+        match work {
+            Job::Prepare(order) => self.end_prepare(job, slot, &order, error),
+            Job::Attach(mapping) => {
+                let result = match error {
+                    None => {
+                        self.mounted.insert(slot, self.open[&mapping].mount);
+                        Ok(self.instant())
+                    }
+                    Some(kind) => Err(failure(kind)),
+                };
+                self.send(Event::Attached { job, result });
+            }
+            Job::Unmount(mount, how) => {
+                let there = self.mounted.get(&slot) == Some(&mount);
+                let result = match error {
+                    Some(ErrorKind::Busy) if there && how != Unmount::Lazy => {
+                        UnmountResult::Busy("pid 1 (root, vim): open file /x".into())
+                    }
+                    Some(ErrorKind::Io) if there && how == Unmount::Expire => UnmountResult::Marked,
+                    Some(_) if there => UnmountResult::Failed("it failed".into()),
+                    _ => {
+                        self.mounted.remove(&slot);
+                        UnmountResult::Gone
+                    }
+                };
+                self.send(Event::Unmounted { job, result });
+            }
+            Job::Lock(mapping) => {
+                let result = match error {
+                    None => {
+                        self.open.remove(&mapping.unwrap());
+                        LockResult::Locked
+                    }
+                    Some(ErrorKind::Busy) => LockResult::Held("somebody has it".into()),
+                    Some(_) => LockResult::Failed("it failed".into()),
+                };
+                self.send(Event::Locked { job, result });
+            }
+        }
+    }
+
+    /// The mount was ready before the disk was pulled, and the news of it came after that.
+    pub(super) fn end_prepare_although_pulled(&mut self, job: JobId) {
+        let Some((slot, Job::Prepare(order))) = self.jobs.remove(&job) else {
+            panic!("not prepared: {job:?}")
+        };
+        self.is_prepared(job, slot, &order);
+    }
+
+    fn end_prepare(&mut self, job: JobId, slot: SlotId, order: &Order, error: Option<ErrorKind>) {
+        let error = match error {
+            None if disk_of(order).is_some_and(|seq| !self.disks.contains_key(&seq)) => {
+                Some(ErrorKind::Absent)
+            }
+            error => error,
+        };
+        match error {
+            Some(kind) => {
+                self.send(Event::Prepared { job, result: Err(failure(kind)) });
+            }
+            None => self.is_prepared(job, slot, order),
+        }
+    }
+
+    fn is_prepared(&mut self, job: JobId, slot: SlotId, order: &Order) {
+        let disk = disk_of(order);
+        let mount = self.number();
+        // Reused if it is open on that disk, and under another name if it is open on another.
+        let reused = self.open.iter().find(|(_, open)| open.slot == slot && open.disk == disk);
+        let mapping = reused.map_or_else(|| format!("mapping {mount}"), |(name, _)| name.clone());
+        self.open.insert(mapping.clone(), Open { slot, disk, partition: order.partition, mount });
+        let opened = Opened { mapping: Some(mapping.clone()), ..Opened::default() };
+        let detached =
+            Detached { mount, opened, filesystem: "ext4".into(), read_only: false, notes: Vec::new() };
+        self.jobs.insert(job, (slot, Job::Attach(mapping)));
+        self.send(Event::Prepared { job, result: Ok(detached) });
+    }
+
+    fn check(&mut self, action: &Action) {
+        assert!(!self.ended || matches!(action, Action::Log(..)), "after the end: {action:?}");
+        match action {
+            Action::Answer(request, answer) => self.check_answer(*request, *answer),
+            Action::Prepare { job, slot, order } => {
+                self.add_job(*job, *slot, Job::Prepare(Box::new(order.clone())))
+            }
+            Action::Cancel(job) => {
+                self.cancelled.insert(*job);
+            }
+            Action::Attach { job, first } => {
+                let slot = self.jobs[job].0;
+                for request in first {
+                    self.check_answer(*request, Answer::Retry);
+                }
+                self.no_lock_holder_waits(slot);
+            }
+            Action::Abandon(job) => {
+                let job = self.jobs.get_mut(job).expect("only what was prepared is abandoned");
+                let Job::Attach(mapping) = &job.1 else { panic!("abandoned: {job:?}") };
+                job.1 = Job::Lock(Some(mapping.clone()));
+            }
+            Action::Unmount { job, slot, mount, how } => {
+                let grace = self.last_retry.get(slot).is_none_or(|&last| self.elapsed >= last + slot::GRACE);
+                assert!(grace || *how == Unmount::Lazy, "unmounted within a second of a trigger");
+                self.add_job(*job, *slot, Job::Unmount(*mount, *how));
+            }
+            Action::Lock { job, opened, .. } => {
+                let slot = self.core.shared.slot_of_job(*job).expect("a job has a slot");
+                assert!(!self.mounted.contains_key(&slot), "locked while mounted");
+                self.add_job(*job, slot, Job::Lock(opened.mapping.clone()));
+            }
+            Action::LookAtMounts => self.asked = true,
+            Action::LookAtCaller(request) => {
+                self.looked_at.insert(*request);
+            }
+            Action::Reply(command, result) => {
+                assert!(self.commands.remove(command), "replied twice: {action:?}");
+                self.replies.insert(*command, result.clone());
+            }
+            Action::End(command) => {
+                assert!(self.open.is_empty() && self.mounted.is_empty() && self.jobs.is_empty());
+                if let Some(command) = command {
+                    assert!(self.commands.remove(command));
+                }
+                self.ended = true;
+            }
+            Action::Show(..) | Action::Log(..) => {}
+        }
+    }
+
+    fn add_job(&mut self, job: JobId, slot: SlotId, work: Job) {
+        assert!(self.jobs.values().all(|(other, _)| *other != slot), "two jobs at once for one slot");
+        assert!(self.jobs.insert(job, (slot, work)).is_none());
+    }
+
+    fn check_answer(&mut self, request: RequestId, answer: Answer) {
+        let (slot, wants, _) = self.waiting.remove(&request).expect("answered twice, or never asked");
+        match (wants, answer) {
+            (Wants::Walk, Answer::Entry) => {}
+            (Wants::Enter(_), Answer::Fail(errno)) => self.errors.push(errno),
+            (Wants::Enter(_), Answer::Retry) => {
+                self.last_retry.insert(slot, self.elapsed);
+            }
+            other => panic!("a wrong answer: {other:?}"),
+        }
+    }
+
+    fn no_lock_holder_waits(&self, slot: SlotId) {
+        let waits = |&(of, wants, _): &(SlotId, Wants, Duration)| {
+            of == slot && wants == Wants::Enter(Hold::Directory)
+        };
+        assert!(!self.waiting.values().any(waits), "move_mount would wait for ever");
+    }
+
+    /// What must hold after every event.
+    fn check_rest(&self) {
+        let mut owners = BTreeMap::new();
+        for open in self.open.values() {
+            if let Some(disk) = open.disk {
+                let other = owners.insert((disk, open.partition), open.slot);
+                assert!(other.is_none_or(|slot| slot == open.slot), "one disk open for two names");
+            }
+        }
+        for slot in (0..NAMES).map(SlotId) {
+            let attaching = matches!(self.core.slots[slot.0].state, slot::State::Attaching { .. });
+            if attaching {
+                self.no_lock_holder_waits(slot);
+            }
+            // What is open is mounted, or a job or a timer will see to it.
+            let is_open = self.open.values().any(|open| open.slot == slot);
+            if is_open && !self.mounted.contains_key(&slot) {
+                let job = self.jobs.values().any(|(of, _)| *of == slot);
+                let timer = self.core.slots[slot.0].next_tick().is_some();
+                let unseen = matches!(self.core.slots[slot.0].state, slot::State::Mounted { .. });
+                assert!(job || timer || unseen, "{slot:?} stays open and nobody will lock it");
+            }
+        }
+        for (request, (_, _, since)) in &self.waiting {
+            let late = self.elapsed > *since + Duration::from_secs(30);
+            let due = self.core.next_wakeup().is_some_and(|at| at <= self.instant());
+            assert!(!late || due, "{request:?} waits beyond its deadline");
+        }
+    }
+}
+
+fn disk_of(order: &Order) -> Option<DiskSeq> {
+    match order.source {
+        Source::Device { diskseq, .. } => Some(DiskSeq(diskseq)),
+        Source::Image(_) => None,
+    }
+}
+
+fn failure(kind: ErrorKind) -> DiskError {
+    DiskError { kind, message: format!("{kind:?}") }
+}
+
+/// A disk whose id is `id` and whose UUID begins with the first two letters of it.
+fn disk(seq: DiskSeq, id: &str) -> Disk {
+    let content =
+        Content { fs_type: Some("ext4".into()), uuid: id.get(..2).map(str::to_owned), ..Content::default() };
+    Disk {
+        seq,
+        node: BlockNode {
+            devnode: PathBuf::from(format!("/dev/sd{}", seq.0)),
+            devnum: seq.0,
+            size: 1 << 30,
+            content,
+            probed: true,
+        },
+        ids: [id.to_owned()].into(),
+        preferred_id: Some(id.to_owned()),
+        wwns: BTreeSet::new(),
+        model: None,
+        port: None,
+        partitions: if id == "parts" { vec![partition(1), partition(2)] } else { Vec::new() },
+        read_only: false,
+    }
+}
+
+fn partition(number: u32) -> Partition {
+    let content = Content { fs_type: Some("ext4".into()), ..Content::default() };
+    let devnode = PathBuf::from(format!("/dev/sdp{number}"));
+    let node = BlockNode { devnode, devnum: 900 + u64::from(number), size: 1 << 20, content, probed: true };
+    Partition { number, partuuid: None, node }
+}

@@ -1,0 +1,249 @@
+//! The threads that do the core's actions on disks: each job has one, so that a disk that does not answer delays
+//! nothing but itself. Decides nothing.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{MoveMountFlags, move_mount};
+
+use super::Message;
+use super::workers::Workers;
+use crate::core::{Detached, Event, JobId, LockResult, MountId, RequestId, SlotId, Unmount, UnmountResult};
+use crate::disk::unmount::{self, Expire};
+use crate::disk::{self, Cancel, Closing, DiskError, ErrorKind, Locked, Opened, Order, Prepared, holders};
+use crate::fuse::{Names, Replies};
+
+/// Closing a mapping waits for the kernel and udev; longer than this is a failure, and tried again.
+const LOCK_DEADLINE: Duration = Duration::from_secs(30);
+
+pub(super) struct Jobs {
+    pub(super) events: Sender<Message>,
+    pub(super) replies: Arc<Replies>,
+    pub(super) names: Arc<Names>,
+    pub(super) mountpoint: PathBuf,
+    /// Device number of the FUSE root's file system: what a name directory must be on.
+    pub(super) root_device: u64,
+    pub(super) preparing: Mutex<HashMap<JobId, Preparing>>,
+    pub(super) workers: Arc<Workers>,
+}
+
+/// The way to a thread that prepares, or that waits with a detached mount.
+pub(super) struct Preparing {
+    cancel: Cancel,
+    next: Sender<Next>,
+}
+
+enum Next {
+    Attach(Vec<RequestId>),
+    Abandon,
+}
+
+impl Jobs {
+    pub(super) fn prepare(self: &Arc<Self>, job: JobId, slot: SlotId, order: Order) {
+        let cancel = match Cancel::new() {
+            Ok(cancel) => cancel,
+            Err(error) => return self.failed(job, &format!("out of file descriptors: {error}")),
+        };
+        let (next, commands) = bounded(1);
+        self.preparing().insert(job, Preparing { cancel: cancel.clone(), next });
+        let jobs = Arc::clone(self);
+        let run = move || {
+            jobs.run_prepare(job, slot, &order, &cancel, &commands);
+            jobs.preparing().remove(&job);
+        };
+        if let Err(error) = self.workers.run(run) {
+            self.preparing().remove(&job);
+            self.failed(job, &format!("out of threads: {error}"));
+        }
+    }
+
+    pub(super) fn cancel(&self, job: JobId) {
+        if let Some(preparing) = self.preparing().get(&job) {
+            preparing.cancel.cancel();
+        }
+    }
+
+    pub(super) fn attach(&self, job: JobId, first: Vec<RequestId>) {
+        self.tell(job, Next::Attach(first));
+    }
+
+    pub(super) fn abandon(&self, job: JobId) {
+        self.tell(job, Next::Abandon);
+    }
+
+    pub(super) fn unmount(self: &Arc<Self>, job: JobId, slot: SlotId, mount: MountId, how: Unmount) {
+        let path = self.path(slot);
+        self.spawn(
+            move || Event::Unmounted { job, result: take_away(&path, mount, how) },
+            move |why| Event::Unmounted { job, result: UnmountResult::Failed(why) },
+        );
+    }
+
+    pub(super) fn lock(self: &Arc<Self>, job: JobId, opened: Opened, deferred: bool) {
+        self.spawn(
+            move || Event::Locked { job, result: lock(&opened, deferred) },
+            move |why| Event::Locked { job, result: LockResult::Failed(why) },
+        );
+    }
+
+    fn spawn(&self, work: impl FnOnce() -> Event + Send + 'static, failed: impl FnOnce(String) -> Event) {
+        let events = self.events.clone();
+        let run = move || {
+            // The loop has ended: nobody waits for it.
+            let _ = events.send(Message::Event(work()));
+        };
+        if let Err(error) = self.workers.run(run) {
+            self.send(failed(format!("out of threads: {error}")));
+        }
+    }
+
+    fn run_prepare(
+        &self,
+        job: JobId,
+        slot: SlotId,
+        order: &Order,
+        cancel: &Cancel,
+        commands: &Receiver<Next>,
+    ) {
+        let prepared = disk::prepare(order, cancel).and_then(|prepared| self.find_directory(slot, prepared));
+        let (prepared, directory, detached) = match prepared {
+            Ok(ready) => ready,
+            Err(error) => return self.send(Event::Prepared { job, result: Err(error) }),
+        };
+        let opened = prepared.opened.clone();
+        self.send(Event::Prepared { job, result: Ok(detached) });
+        match commands.recv() {
+            Ok(Next::Attach(first)) => {
+                let result = self.run_attach(slot, prepared, &directory, &first);
+                self.send(Event::Attached { job, result });
+            }
+            Ok(Next::Abandon) | Err(_) => {
+                drop(prepared);
+                drop(directory);
+                self.send(Event::Locked { job, result: lock(&opened, false) });
+            }
+        }
+    }
+
+    /// The name directory must be open before anybody is answered: opening it walks into our own root.
+    fn find_directory(
+        &self,
+        slot: SlotId,
+        prepared: Prepared,
+    ) -> Result<(Prepared, OwnedFd, Detached), DiskError> {
+        let path = self.path(slot);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = openat(CWD, &path, flags, Mode::empty())
+            .and_then(|directory| Ok((rustix::fs::fstat(&directory)?.st_dev, directory)));
+        let message = match found {
+            Ok((device, directory)) if device == self.root_device => {
+                let detached = Detached {
+                    mount: prepared.mount_id,
+                    opened: prepared.opened.clone(),
+                    filesystem: prepared.filesystem.clone(),
+                    read_only: prepared.read_only,
+                    notes: prepared.notes.clone(),
+                };
+                return Ok((prepared, directory, detached));
+            }
+            Ok(_) => format!("something else is mounted on {}: unmount it", path.display()),
+            Err(error) => format!("{} cannot be opened: {error}", path.display()),
+        };
+        let opened = prepared.opened.clone();
+        drop(prepared);
+        let message = match lock(&opened, true) {
+            LockResult::Locked => message,
+            LockResult::Held(why) | LockResult::Failed(why) => {
+                format!("{message}; and could not be locked: {why}")
+            }
+        };
+        Err(DiskError { kind: ErrorKind::Busy, message })
+    }
+
+    /// Those who hold the directory's lock are answered, or move_mount(2) would wait for ever for them.
+    fn run_attach(
+        &self,
+        slot: SlotId,
+        prepared: Prepared,
+        directory: &OwnedFd,
+        first: &[RequestId],
+    ) -> Result<Instant, DiskError> {
+        let root = Arc::new(prepared.root);
+        self.replies.set_root(slot, Some(root));
+        self.replies.retry_here(first);
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        let moved = move_mount(prepared.mount.as_fd(), "", directory.as_fd(), "", flags);
+        let attached = Instant::now();
+        self.replies.set_root(slot, None);
+        moved.map(|()| attached).map_err(|error| DiskError {
+            kind: ErrorKind::Other,
+            message: format!("cannot attach the mount to {}: {error}", self.path(slot).display()),
+        })
+    }
+
+    fn tell(&self, job: JobId, next: Next) {
+        if let Some(preparing) = self.preparing().get(&job) {
+            // The thread waits for exactly one command.
+            let _ = preparing.next.try_send(next);
+        }
+    }
+
+    fn failed(&self, job: JobId, why: &str) {
+        let message = format!("cannot begin to open the disk: {why}");
+        self.send(Event::Prepared { job, result: Err(DiskError { kind: ErrorKind::Other, message }) });
+    }
+
+    fn send(&self, event: Event) {
+        // The loop has ended: nobody waits for it.
+        let _ = self.events.send(Message::Event(event));
+    }
+
+    fn path(&self, slot: SlotId) -> PathBuf {
+        self.mountpoint.join(self.names.name(slot).unwrap_or_default())
+    }
+
+    fn preparing(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Preparing>> {
+        self.preparing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn take_away(path: &Path, mount: MountId, how: Unmount) -> UnmountResult {
+    let failed = |error| UnmountResult::Failed(format!("cannot unmount {}: {error}", path.display()));
+    if how == Unmount::Expire {
+        return match unmount::expire(path, mount) {
+            Expire::Unmounted | Expire::NotMounted => UnmountResult::Gone,
+            Expire::Marked => UnmountResult::Marked,
+            Expire::Busy => UnmountResult::Busy(String::new()),
+            Expire::Error(error) => failed(error),
+        };
+    }
+    match unmount::unmount(path, mount, how == Unmount::Lazy) {
+        unmount::Unmount::Unmounted | unmount::Unmount::NotMounted => UnmountResult::Gone,
+        unmount::Unmount::Busy => UnmountResult::Busy(holders::of_mount(mount)),
+        unmount::Unmount::Error(error) => failed(error),
+    }
+}
+
+pub(super) fn lock(opened: &Opened, deferred: bool) -> LockResult {
+    let cancel = match Cancel::new() {
+        Ok(cancel) => cancel,
+        Err(error) => return LockResult::Failed(format!("out of file descriptors: {error}")),
+    };
+    let closing = if deferred { Closing::WhenUnused } else { Closing::IfUnused };
+    match disk::lock(opened, closing, Instant::now() + LOCK_DEADLINE, &cancel) {
+        Ok(Locked::Closed) => LockResult::Locked,
+        Ok(Locked::Held) => {
+            LockResult::Held(format!("somebody still has it open: {}", holders::of_disk(opened)))
+        }
+        Ok(Locked::WhenUnused) => LockResult::Held(format!(
+            "somebody still has it open; the kernel locks it when the last user has closed it: {}",
+            holders::of_disk(opened)
+        )),
+        Err(error) => LockResult::Failed(error.message),
+    }
+}

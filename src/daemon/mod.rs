@@ -1,0 +1,360 @@
+//! The daemon: threads and channels that wire the edges to the core, nothing else. One thread owns the core and
+//! does no input or output; the edges report to it as events.
+
+mod jobs;
+mod log;
+mod memory;
+mod mounts;
+mod signals;
+mod takeover;
+mod workers;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::control::{self, Replier, Reply, Request};
+use crate::core::{Action, CommandId, Core, Event, Level, Now, RequestId, Snapshot};
+use crate::device::udev::Monitor;
+use crate::device::{DeviceEvent, MonitorError};
+use crate::disk::holders;
+use crate::disk::unmount::{Unmount, unmount};
+use crate::fuse::{self, DetachedRoot, Names, Replies, RootAttributes, Serving, StatusFile};
+use crate::status;
+use jobs::Jobs;
+
+pub use log::{LogTarget, start_logging};
+
+/// Why the daemon cannot start. Nothing is left behind when it cannot.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The FUSE root cannot be made or served.
+    #[error("cannot serve {path}: {error}")]
+    Fuse {
+        /// The mount point.
+        path: PathBuf,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+    /// It is served already.
+    #[error("{0} is mounted already")]
+    Mounted(PathBuf),
+    /// Devices cannot be seen.
+    #[error(transparent)]
+    Devices(#[from] MonitorError),
+    /// Something that the daemon needs beside FUSE is not to be had.
+    #[error("cannot {what}: {error}")]
+    Needs {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// What the loop gets.
+pub(crate) enum Message {
+    /// For the core.
+    Event(Event),
+    /// The devices that were there at the start have all been reported.
+    Enumerated,
+    /// The kernel has closed the FUSE connection: the root is unmounted.
+    Closed,
+}
+
+/// A daemon that serves its root.
+pub struct Daemon {
+    core: Core,
+    messages: Receiver<Message>,
+    shell: Shell,
+    /// Keep what they stand for alive.
+    _monitor: Monitor,
+    _control: control::Server,
+}
+
+/// Does the core's actions.
+struct Shell {
+    jobs: Arc<Jobs>,
+    serving: Serving,
+    replier: Replier,
+    mounts: mounts::Watcher,
+    callers: Sender<(RequestId, u32)>,
+    root: Root,
+    ending: Option<Option<CommandId>>,
+}
+
+/// The FUSE root's mount.
+#[derive(Clone)]
+struct Root {
+    mountpoint: PathBuf,
+    mount: u64,
+}
+
+impl Daemon {
+    /// Mounts the root, takes over what an earlier run left, and knows every device that is present: accesses are
+    /// served when it returns.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(config: Config, attributes: RootAttributes) -> Result<Self, StartError> {
+        let mountpoint = config.mountpoint.clone();
+        let fuse = |error| StartError::Fuse { path: mountpoint.clone(), error };
+        let needs = |what| move |error| StartError::Needs { what, error };
+        signals::block();
+
+        let left = takeover::collect(&mountpoint).map_err(needs("read the mount table"))?;
+        if left.is_served() {
+            return Err(StartError::Mounted(mountpoint));
+        }
+        let (sender, messages) = unbounded();
+        let names = Arc::new(Names::new(config.mounts.iter().map(|mount| mount.name.to_string())));
+        let replies = Arc::new(Replies::new(mountpoint.clone(), Arc::clone(&names)));
+        let (detached, device) = DetachedRoot::new(attributes).map_err(fuse)?;
+        let (mount, root_device) = detached.numbers().map_err(fuse)?;
+        let root = Root { mountpoint: mountpoint.clone(), mount };
+        let serving = serve(device, &names, &replies, &sender).map_err(fuse)?;
+        let monitor = monitor(&sender)?;
+        let jobs = Arc::new(Jobs {
+            events: sender.clone(),
+            replies,
+            names: Arc::clone(&names),
+            mountpoint: mountpoint.clone(),
+            root_device,
+            preparing: Mutex::default(),
+            workers: Arc::default(),
+        });
+        let shell = Shell {
+            mounts: mounts::Watcher::start(&mountpoint, &names, &sender)
+                .map_err(needs("watch the mount table"))?,
+            callers: watch_callers(&sender).map_err(needs("start a thread"))?,
+            replier: Replier::default(),
+            serving,
+            jobs,
+            root,
+            ending: None,
+        };
+        let control =
+            listen(root_device, &shell.replier, &sender).map_err(needs("listen in /run/mydisks"))?;
+        signals::watch(&sender).map_err(needs("watch for signals"))?;
+
+        let core = Core::new(Arc::new(config), now());
+        let mut daemon = Self { core, messages, shell, _monitor: monitor, _control: control };
+        while !matches!(daemon.step(), Some(Message::Enumerated) | None) {}
+        left.take_away_roots();
+        detached.attach(&mountpoint).map_err(|error| StartError::Fuse { path: mountpoint.clone(), error })?;
+        for event in left.attach(&names, &mountpoint) {
+            daemon.handle(event);
+        }
+        memory::release();
+        Ok(daemon)
+    }
+
+    /// Serves until the root is unmounted.
+    pub fn run(mut self) {
+        loop {
+            match self.step() {
+                Some(Message::Closed) => match self.shell.ending.take() {
+                    Some(command) => {
+                        let done = format!("{} is unmounted", self.shell.root.mountpoint.display());
+                        return self.shell.reply(command, &Reply::Done(done));
+                    }
+                    None => self.handle(Event::RootGone),
+                },
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// Waits for one message, or for the core's next moment, and deals with it.
+    fn step(&mut self) -> Option<Message> {
+        let message = match self.core.next_wakeup() {
+            None => self.messages.recv().ok()?,
+            Some(at) => match self.messages.recv_deadline(at) {
+                Ok(message) => message,
+                Err(error) if error.is_timeout() => Message::Event(Event::Tick),
+                Err(_) => return None,
+            },
+        };
+        match message {
+            Message::Event(event) => {
+                self.handle(event);
+                // What is due is not put off by a stream of events.
+                if self.core.next_wakeup().is_some_and(|at| at <= Instant::now()) {
+                    self.handle(Event::Tick);
+                }
+                Some(Message::Event(Event::Tick))
+            }
+            other => Some(other),
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        if matches!(event, Event::RootBusy(_)) {
+            self.shell.ending = None;
+        }
+        for action in self.core.handle(now(), event) {
+            self.shell.act(action);
+        }
+    }
+}
+
+impl Shell {
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Answer(request, answer) => self.jobs.replies.answer(request, answer),
+            Action::Prepare { job, slot, order } => self.jobs.prepare(job, slot, order),
+            Action::Cancel(job) => self.jobs.cancel(job),
+            Action::Attach { job, first } => self.jobs.attach(job, first),
+            Action::Abandon(job) => self.jobs.abandon(job),
+            Action::Unmount { job, slot, mount, how } => self.jobs.unmount(job, slot, mount, how),
+            Action::Lock { job, opened, deferred } => self.jobs.lock(job, opened, deferred),
+            Action::LookAtMounts => self.mounts.look(),
+            Action::LookAtCaller(request) => {
+                if let Some(thread) = self.jobs.replies.thread(request) {
+                    // That thread lives as long as this one.
+                    let _ = self.callers.send((request, thread));
+                }
+            }
+            Action::Reply(command, result) => {
+                let reply = result.map_or_else(Reply::Failed, Reply::Done);
+                self.reply(Some(command), &reply);
+            }
+            Action::Show(request, snapshot) => self.serving.show(request, |file| {
+                let text = match file {
+                    StatusFile::Summary => status::summary(&snapshot),
+                    StatusFile::Json => status::json(&snapshot),
+                    StatusFile::Metrics => status::metrics(&snapshot),
+                    StatusFile::Events => status::events(&snapshot),
+                };
+                text.into_bytes()
+            }),
+            Action::Log(Level::Info, text) => tracing::info!("{text}"),
+            Action::Log(Level::Warning, text) => tracing::warn!("{text}"),
+            Action::Log(Level::Error, text) => tracing::error!("{text}"),
+            Action::End(command) => {
+                self.ending = Some(command);
+                self.unmount_root();
+            }
+        }
+    }
+
+    /// On a thread of its own: it walks into the file systems above our root.
+    fn unmount_root(&self) {
+        let (root, events) = (self.root.clone(), self.jobs.events.clone());
+        thread::spawn(move || {
+            let path = root.mountpoint.display();
+            let message = match unmount(&root.mountpoint, root.mount, false) {
+                // The kernel closes the connection, and that ends the loop.
+                Unmount::Unmounted => return,
+                Unmount::NotMounted => Message::Closed,
+                Unmount::Busy => {
+                    let by = holders::of_mount(root.mount);
+                    Message::Event(Event::RootBusy(format!("{path} is in use: {by}")))
+                }
+                Unmount::Error(error) => {
+                    Message::Event(Event::RootBusy(format!("cannot unmount {path}: {error}")))
+                }
+            };
+            let _ = events.send(message);
+        });
+    }
+
+    fn reply(&self, command: Option<CommandId>, reply: &Reply) {
+        if let Some(command) = command {
+            self.replier.reply(command.0, reply);
+        }
+    }
+}
+
+/// What is plugged in at this moment, as a daemon with this config would show it.
+///
+/// # Errors
+/// Devices cannot be seen.
+pub fn look_once(config: Config) -> Result<Snapshot, MonitorError> {
+    let (sender, events) = unbounded();
+    let _monitor = Monitor::start(move |event| {
+        let _ = sender.send(event);
+    })?;
+    let mut core = Core::new(Arc::new(config), now());
+    for event in events {
+        match event {
+            DeviceEvent::EnumerationDone => break,
+            DeviceEvent::MonitorFailed(error) => return Err(error),
+            DeviceEvent::DiskPresent(disk) => core.handle(now(), Event::DiskPresent(Box::new(disk))),
+            DeviceEvent::DiskGone(seq) => core.handle(now(), Event::DiskGone(seq)),
+            DeviceEvent::UsbPresent(device) => core.handle(now(), Event::UsbPresent(device)),
+            DeviceEvent::UsbGone { bus, address, .. } => core.handle(now(), Event::UsbGone { bus, address }),
+        };
+    }
+    Ok(core.snapshot())
+}
+
+fn now() -> Now {
+    Now { monotonic: Instant::now(), wall: SystemTime::now() }
+}
+
+fn sink(sender: &Sender<Message>) -> fuse::EventSink {
+    let sender = sender.clone();
+    Arc::new(move |event| {
+        // Once the loop has ended there is nobody left to answer.
+        let _ = sender.send(Message::Event(event));
+    })
+}
+
+fn serve(
+    device: std::os::fd::OwnedFd,
+    names: &Arc<Names>,
+    replies: &Arc<Replies>,
+    sender: &Sender<Message>,
+) -> std::io::Result<Serving> {
+    let closed = sender.clone();
+    fuse::serve(device, Arc::clone(names), Arc::clone(replies), &sink(sender), move || {
+        let _ = closed.send(Message::Closed);
+    })
+}
+
+fn monitor(sender: &Sender<Message>) -> Result<Monitor, MonitorError> {
+    let sender = sender.clone();
+    Monitor::start(move |event| {
+        let message = match event {
+            DeviceEvent::DiskPresent(disk) => Message::Event(Event::DiskPresent(Box::new(disk))),
+            DeviceEvent::DiskGone(seq) => Message::Event(Event::DiskGone(seq)),
+            DeviceEvent::UsbPresent(device) => Message::Event(Event::UsbPresent(device)),
+            DeviceEvent::UsbGone { bus, address, .. } => Message::Event(Event::UsbGone { bus, address }),
+            DeviceEvent::EnumerationDone => Message::Enumerated,
+            DeviceEvent::MonitorFailed(error) => Message::Event(Event::Blind(error.to_string())),
+        };
+        let _ = sender.send(message);
+    })
+}
+
+/// A thread that looks into /proc for the core.
+fn watch_callers(sender: &Sender<Message>) -> std::io::Result<Sender<(RequestId, u32)>> {
+    let (look, looks) = unbounded::<(RequestId, u32)>();
+    let sender = sender.clone();
+    thread::Builder::new().name("callers".into()).spawn(move || {
+        for (request, thread) in looks {
+            let _ = sender.send(Message::Event(Event::Caller { request, dying: fuse::is_dying(thread) }));
+        }
+    })?;
+    Ok(look)
+}
+
+fn listen(root_device: u64, replier: &Replier, sender: &Sender<Message>) -> std::io::Result<control::Server> {
+    let device = (rustix::fs::major(root_device), rustix::fs::minor(root_device));
+    let sender = sender.clone();
+    control::Server::start(device, replier.clone(), move |number, request| {
+        let command = CommandId(number);
+        let event = match request {
+            Request::Umount { name } => Event::Umount { command, name },
+            Request::Stop => Event::Stop(Some(command)),
+        };
+        let _ = sender.send(Message::Event(event));
+    })
+}

@@ -1,0 +1,63 @@
+//! Watches the mount table: what is mounted on the name directories, now and whenever it changes.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::Message;
+use crate::core::{Event, MountId, SlotId};
+use crate::disk::mountinfo::{self, Watch};
+use crate::fuse::Names;
+
+/// The thread that watches.
+pub(super) struct Watcher {
+    kick: Arc<OwnedFd>,
+}
+
+impl Watcher {
+    pub(super) fn start(mountpoint: &Path, names: &Arc<Names>, sender: &Sender<Message>) -> io::Result<Self> {
+        let kick = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let watch = Watch::new()?;
+        let watcher = Self { kick: Arc::clone(&kick) };
+        let (mountpoint, names, sender) = (mountpoint.to_owned(), Arc::clone(names), sender.clone());
+        thread::Builder::new().name("mounts".into()).spawn(move || {
+            while let Ok(_woken) = watch.wait(kick.as_fd()) {
+                // Before the table is read: a kick that comes meanwhile is another look.
+                let _ = rustix::io::read(&*kick, &mut [0; 8]);
+                let read = Instant::now();
+                let on = match on_names(&mountpoint, &names) {
+                    Ok(on) => on,
+                    Err(error) => {
+                        tracing::error!("the mount table cannot be read: {error}");
+                        continue;
+                    }
+                };
+                if sender.send(Message::Event(Event::Mounts { read, on })).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(watcher)
+    }
+
+    /// Reads the table again, soon.
+    pub(super) fn look(&self) {
+        // It fails only when it is set already, 2^64 times.
+        let _ = rustix::io::write(&*self.kick, &1_u64.to_ne_bytes());
+    }
+}
+
+fn on_names(mountpoint: &PathBuf, names: &Names) -> io::Result<Vec<(SlotId, MountId)>> {
+    let entries = mountinfo::read()?;
+    let on = entries.iter().filter_map(|entry| {
+        let relative = entry.mount_point.strip_prefix(mountpoint).ok()?;
+        Some((names.slot(relative.as_os_str())?, entry.id))
+    });
+    Ok(on.collect())
+}

@@ -1,0 +1,114 @@
+//! `status.json`, and the words that it shares with the table.
+
+use serde::Serialize;
+
+use super::{mount_state, rfc3339};
+use crate::core::{DeviceStatus, GuestDeviceState, GuestState, GuestStatus, MountStatus, Snapshot};
+
+/// The version of the form: raised when something is taken away or changes its meaning.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    version: u32,
+    mounts: Vec<Mount<'a>>,
+    guests: Vec<Guest<'a>>,
+    devices: Vec<Device<'a>>,
+}
+
+#[derive(Serialize)]
+struct Mount<'a> {
+    name: &'a str,
+    state: &'static str,
+    device: Option<&'a str>,
+    id: Option<&'a str>,
+    encrypted: Option<bool>,
+    filesystem: Option<&'a str>,
+    since: Option<String>,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Guest<'a> {
+    name: &'a str,
+    state: &'static str,
+    devices: Vec<GuestDevice<'a>>,
+}
+
+#[derive(Serialize)]
+struct GuestDevice<'a> {
+    id: &'a str,
+    kind: &'static str,
+    state: &'static str,
+    alias: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Device<'a> {
+    kind: &'static str,
+    device: &'a str,
+    name: Option<&'a str>,
+    size: Option<u64>,
+    ids: &'a [String],
+}
+
+/// `status.json`: one document, a newline at its end.
+pub fn json(snapshot: &Snapshot) -> String {
+    let unclaimed = |device: &&DeviceStatus| device.owners.is_empty();
+    let document = Document {
+        version: VERSION,
+        mounts: snapshot.mounts.iter().map(mount).collect(),
+        guests: snapshot.guests.iter().map(guest).collect(),
+        devices: snapshot.devices.iter().filter(unclaimed).map(device).collect(),
+    };
+    // Strings and numbers only: there is nothing in it that serde_json refuses.
+    let mut text = serde_json::to_string_pretty(&document).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+fn mount(mount: &MountStatus) -> Mount<'_> {
+    Mount {
+        name: &mount.name,
+        state: mount_state(mount.state),
+        device: mount.device.as_deref(),
+        id: mount.id.as_deref(),
+        encrypted: mount.encrypted,
+        filesystem: mount.filesystem.as_deref(),
+        since: mount.since.map(rfc3339),
+        error: mount.error.as_deref(),
+    }
+}
+
+fn guest(guest: &GuestStatus) -> Guest<'_> {
+    let devices = guest.devices.iter().map(|device| GuestDevice {
+        id: &device.id,
+        kind: device.kind,
+        state: match device.state {
+            GuestDeviceState::Absent => "absent",
+            GuestDeviceState::Waiting => "waiting",
+        },
+        alias: None,
+        error: device.error.as_deref(),
+    });
+    Guest { name: &guest.name, state: guest_state(guest.state), devices: devices.collect() }
+}
+
+fn device(device: &DeviceStatus) -> Device<'_> {
+    Device {
+        kind: device.kind,
+        device: &device.device,
+        name: device.name.as_deref(),
+        size: device.size,
+        ids: &device.ids,
+    }
+}
+
+pub(super) fn guest_state(state: GuestState) -> &'static str {
+    match state {
+        GuestState::Running => "running",
+        GuestState::Off => "off",
+        GuestState::Unreachable => "unreachable",
+    }
+}

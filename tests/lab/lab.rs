@@ -1,0 +1,166 @@
+//! What a scenario works with: the disks it makes and plugs, the gadgets, the daemon; and the way back to a
+//! machine without any of them, with a check that nothing was left behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::daemon::{self, Daemon};
+use crate::disks::{self, Recipe};
+use crate::gadget::Gadget;
+use crate::program::Program;
+use crate::qmp::{Plugged, Qmp, Shape};
+use crate::wait;
+use crate::{Outcome, mounts, udevdb};
+
+/// The machine a scenario runs in.
+pub(crate) struct Lab {
+    /// Files that QEMU outside finds at the same path.
+    pub(crate) share: PathBuf,
+    /// Files in memory.
+    pub(crate) workshop: PathBuf,
+    /// The daemon, if the scenario has one in the foreground.
+    pub(crate) daemon: Option<Daemon>,
+    /// Devices of the kernel's own making.
+    pub(crate) gadgets: Vec<Gadget>,
+    qmp: Qmp,
+    plugged: Vec<Plugged>,
+    counter: u32,
+    mounts_at_start: Vec<mounts::Mount>,
+}
+
+impl Lab {
+    pub(crate) fn open() -> Outcome<Lab> {
+        let share = std::env::var_os("LAB_SHARE").ok_or("LAB_SHARE is not set: run this through the lab")?;
+        let workshop = PathBuf::from("/dev/shm/lab");
+        fs::create_dir_all(&workshop)?;
+        Ok(Lab {
+            share: share.into(),
+            workshop,
+            daemon: None,
+            gadgets: Vec::new(),
+            qmp: Qmp::open()?,
+            plugged: Vec::new(),
+            counter: 0,
+            mounts_at_start: mounts::all()?,
+        })
+    }
+
+    /// Makes a disk and puts it where it can be plugged in.
+    pub(crate) fn disk(&mut self, recipe: &Recipe) -> Outcome<PathBuf> {
+        let image = self.image(recipe)?;
+        self.publish(&image)
+    }
+
+    /// Makes a disk with a partition table.
+    pub(crate) fn partitioned_disk(&mut self, contents: &[Recipe]) -> Outcome<PathBuf> {
+        let contents = contents.iter().map(|recipe| self.image(recipe)).collect::<Outcome<Vec<PathBuf>>>()?;
+        let image = self.next("table");
+        disks::partition(&image, &contents.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+        contents.iter().try_for_each(fs::remove_file)?;
+        self.publish(&image)
+    }
+
+    /// Makes a disk in memory: for gadgets and loop devices.
+    pub(crate) fn image(&mut self, recipe: &Recipe) -> Outcome<PathBuf> {
+        let image = self.next("image");
+        recipe.make(&image)?;
+        Ok(image)
+    }
+
+    /// Plugs in a USB stick with this serial.
+    pub(crate) fn plug(&mut self, backing: &Path, serial: &str) -> Outcome<Plugged> {
+        self.plug_as(backing, &Shape::Storage { serial: serial.to_owned() })
+    }
+
+    /// Plugs in a disk of any shape.
+    pub(crate) fn plug_as(&mut self, backing: &Path, shape: &Shape) -> Outcome<Plugged> {
+        self.counter += 1;
+        let disk = self.qmp.plug(&format!("stick{}", self.counter), backing, shape)?;
+        self.plugged.push(disk.clone());
+        Ok(disk)
+    }
+
+    /// Pulls it out without a word to anybody.
+    pub(crate) fn pull(&mut self, disk: &Plugged) -> Outcome {
+        self.plugged.retain(|other| other.id != disk.id);
+        self.qmp.pull(disk)
+    }
+
+    /// Starts the daemon in the foreground.
+    pub(crate) fn start(&mut self, config: &str) -> Outcome<&mut Daemon> {
+        Ok(self.daemon.insert(Daemon::start(config)?))
+    }
+
+    /// Stops everything, pulls everything, and fails if anything is left after that.
+    pub(crate) fn clear(&mut self) -> Outcome {
+        let stopped = match self.daemon.take() {
+            Some(mut daemon) => daemon.stop(),
+            None => Ok(()),
+        };
+        let cleared = daemon::clear();
+        let left =
+            wait::until_true("leftovers to go", wait::PATIENCE / 6, || self.leftovers(false).is_empty());
+        let leak = if left.is_err() { self.leftovers(false) } else { Vec::new() };
+        self.force();
+        let pulled: Vec<Outcome> =
+            std::mem::take(&mut self.plugged).iter().map(|disk| self.qmp.pull(disk)).collect();
+        self.gadgets.clear();
+        for file in [&self.workshop, &self.share].iter().flat_map(fs::read_dir).flatten().flatten() {
+            let ours = file.path().extension().is_some_and(|extension| extension == "disk");
+            if ours {
+                fs::remove_file(file.path())?;
+            }
+        }
+        udevdb::settle()?;
+        if !leak.is_empty() {
+            return Err(format!("left behind: {}", leak.join(", ")).into());
+        }
+        pulled.into_iter().collect::<Outcome<Vec<()>>>()?;
+        stopped.and(cleared)
+    }
+
+    /// What should not be there between two scenarios, and after [`Lab::clear`] not even by force.
+    pub(crate) fn leftovers(&self, disks_too: bool) -> Vec<String> {
+        let mut left: Vec<String> = Vec::new();
+        left.extend(self.extra_mounts().iter().map(|mount| format!("mount {}", mount.point.display())));
+        left.extend(mounts::mappings().into_iter().map(|name| format!("mapping {name}")));
+        left.extend(mounts::loops().into_iter().map(|file| format!("loop device of {file}")));
+        left.extend(daemon::processes().into_iter().map(|pid| format!("process {pid}")));
+        if disks_too {
+            left.extend(mounts::sticks().into_iter().map(|number| format!("disk {number}")));
+        }
+        left
+    }
+
+    fn extra_mounts(&self) -> Vec<mounts::Mount> {
+        let system = ["/sys/kernel/config", "/proc/sys/fs/binfmt_misc"];
+        let mut now = mounts::all().unwrap_or_default();
+        now.retain(|mount| {
+            !self.mounts_at_start.contains(mount) && !system.iter().any(|path| mount.point == Path::new(path))
+        });
+        now
+    }
+
+    /// Takes leftovers away by force, so that one scenario's leak is not the next one's failure.
+    fn force(&self) {
+        for mount in self.extra_mounts().iter().rev() {
+            let _ = Program::new("umount").args(["-i", "-l"]).arg(&mount.point).finish();
+        }
+        for mapping in mounts::mappings() {
+            let _ = Program::new("cryptsetup").args(["close", "--deferred", &mapping]).finish();
+        }
+        let _ = Program::new("losetup").arg("-D").finish();
+    }
+
+    fn publish(&mut self, image: &Path) -> Outcome<PathBuf> {
+        self.counter += 1;
+        let published = disks::publish(image, &self.share, &format!("published{}.disk", self.counter));
+        fs::remove_file(image)?;
+        published
+    }
+
+    fn next(&mut self, what: &str) -> PathBuf {
+        self.counter += 1;
+        self.workshop.join(format!("{what}{}.disk", self.counter))
+    }
+}

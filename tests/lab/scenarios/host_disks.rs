@@ -1,0 +1,125 @@
+//! The host's disks, from the plug to the locked disk: what a person at the machine sees.
+
+mod access;
+mod lifetime;
+mod pulls;
+mod refusals;
+mod status;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Scenario, scenarios};
+use crate::daemon::{self, MOUNTPOINT};
+use crate::wait::{self, PATIENCE};
+use crate::{Outcome, mounts};
+
+/// What every disk must do.
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    access::fstab_line_shows_an_encrypted_disk_and_locks_it_after_disuse,
+    access::luks1_disk_is_unlocked,
+    access::plain_ext4_is_mounted,
+    access::plain_xfs_is_mounted,
+    access::plain_btrfs_is_mounted,
+    access::plain_vfat_is_mounted,
+    access::plain_exfat_is_mounted,
+    access::plain_ntfs_is_mounted_or_the_kernel_lacks_its_driver,
+    access::only_partition_with_a_file_system_is_the_default,
+    access::partition_of_the_config_is_mounted,
+    access::first_attached_disk_of_the_list_is_mounted,
+    access::slow_key_delays_no_other_name_and_is_shared_by_its_callers,
+    access::replugged_disk_is_mounted_again,
+    refusals::plain_disk_is_refused_when_a_key_is_configured,
+    refusals::any_key_header_is_refused,
+    refusals::header_that_turns_encryption_off_is_refused,
+    access::disk_with_a_damaged_first_header_copy_is_unlocked,
+    refusals::wrong_key_is_rejected,
+    refusals::key_file_must_be_there_and_closed_to_others,
+    refusals::absent_disk_is_no_medium,
+    refusals::twins_are_refused_until_one_is_pulled,
+    refusals::other_file_system_than_configured_is_refused,
+    refusals::wild_serials_harm_nothing,
+    refusals::bad_config_mounts_nothing,
+    lifetime::umount_is_refused_while_busy_and_locks_when_idle,
+    lifetime::sigterm_unmounts_and_locks,
+    lifetime::sigterm_while_busy_is_refused_clearly,
+    lifetime::umount_names_who_has_the_mapping_open,
+    lifetime::umount_names_who_is_in_the_root,
+    lifetime::mount_and_mapping_of_a_killed_daemon_are_taken_over,
+    lifetime::mapping_without_mount_is_taken_over,
+    lifetime::pulled_disk_leaves_no_mapping,
+    status::stat_and_ls_of_the_root_do_not_trigger,
+    status::status_json_tells_the_state_of_each_name,
+];
+
+/// Disks that are pulled and exchanged.
+pub(crate) const PULLS: &[Scenario] = scenarios![
+    pulls::pulled_while_idle_it_is_absent_until_it_is_back,
+    pulls::pulled_while_it_is_unlocked_its_caller_learns_that_at_once,
+    pulls::pulled_while_it_is_unlocked_its_caller_gets_the_next_disk,
+    pulls::pulled_while_mounted_it_is_said_what_may_be_lost,
+    pulls::pulled_while_read_the_reader_gets_eio_and_the_name_is_free,
+    pulls::pulled_while_written_the_writer_gets_eio_and_the_name_is_free,
+    pulls::replugged_disk_works_while_a_process_still_holds_what_it_was,
+    pulls::replugged_plain_disk_works_while_a_process_still_holds_what_it_was,
+    pulls::replugged_encrypted_xfs_works_while_a_process_still_holds_what_it_was,
+    pulls::replugged_xfs_works_while_a_process_still_holds_what_it_was,
+    pulls::pulled_disk_that_is_held_does_not_keep_the_other_from_being_locked,
+    pulls::second_disk_waits_and_takes_over_when_the_first_is_pulled,
+    pulls::disks_are_exchanged_after_umount_with_no_other_command,
+    pulls::disks_are_exchanged_after_disuse_with_no_command_at_all,
+];
+
+const KEY: &[u8] = b"correct horse battery staple\n";
+
+/// A configuration with one name, `backup`, one disk and what else its table shall hold.
+fn config(id: &str, more: &str) -> String {
+    format!("{}\n[mounts.backup]\ndisks = [{id:?}]\n{more}\n", head())
+}
+
+fn head() -> String {
+    format!("mountpoint = {MOUNTPOINT:?}\n")
+}
+
+/// The line that names the usual key, which is written too.
+fn key_line() -> Outcome<String> {
+    Ok(format!("key-file = {:?}", daemon::write_key("backup.key", KEY)?))
+}
+
+fn name(name: &str) -> PathBuf {
+    Path::new(MOUNTPOINT).join(name)
+}
+
+/// Names of the files in the directory of a name, sorted.
+fn list(mount: &str) -> std::io::Result<Vec<String>> {
+    let entries = fs::read_dir(name(mount))?.collect::<Result<Vec<_>, _>>()?;
+    let mut names: Vec<String> =
+        entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name != "lost+found");
+    names.sort();
+    Ok(names)
+}
+
+/// The errno of entering a name that cannot be entered.
+fn errno(mount: &str) -> Option<i32> {
+    list(mount).err().and_then(|error| error.raw_os_error())
+}
+
+/// Waits until udev's news has reached the daemon: its status says so.
+fn wait_for_state(mount: &str, state: &str) -> Outcome {
+    wait::until_true(&format!("{mount} to be {state}"), PATIENCE, || {
+        status_of(mount).is_ok_and(|status| status["state"] == state)
+    })
+}
+
+/// The object of a name in `status.json`.
+fn status_of(mount: &str) -> Outcome<serde_json::Value> {
+    let status: serde_json::Value = serde_json::from_slice(&fs::read(name(".status/status.json"))?)?;
+    let mounts = status["mounts"].as_array().ok_or("status.json has no mounts")?;
+    let found = mounts.iter().find(|entry| entry["name"] == mount);
+    Ok(found.ok_or_else(|| format!("{mount} is not in status.json"))?.clone())
+}
+
+fn is_mounted(mount: &str) -> bool {
+    mounts::at(&name(mount)).is_ok_and(|mounts| !mounts.is_empty())
+}

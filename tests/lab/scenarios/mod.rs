@@ -1,0 +1,61 @@
+//! The table of all scenarios. Each is a plain function whose name states what must hold.
+
+use std::time::Duration;
+
+use crate::Outcome;
+use crate::lab::Lab;
+
+pub(crate) mod facts;
+mod host_disks;
+mod suites;
+
+/// Something that must hold on a real machine.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(&mut Lab) -> Outcome,
+    /// A hang, not slowness, takes longer than that.
+    pub(crate) limit: Duration,
+}
+
+/// Scenarios that share a machine, one after another.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) scenarios: &'static [Scenario],
+}
+
+/// All there are.
+pub(crate) const GROUPS: &[Group] = &[
+    Group { name: "facts", scenarios: facts::SCENARIOS },
+    Group { name: "host_disks", scenarios: host_disks::SCENARIOS },
+    Group { name: "pulls", scenarios: host_disks::PULLS },
+    Group { name: "suites", scenarios: SUITES },
+];
+
+/// They take minutes under emulation.
+const SUITES: &[Scenario] = &[
+    Scenario {
+        name: "every_first_access_comes_out_as_on_a_plain_mount",
+        run: suites::every_first_access_comes_out_as_on_a_plain_mount,
+        limit: Duration::from_secs(1200),
+    },
+    Scenario {
+        name: "disks_are_unlocked_and_locked_as_the_kernel_says",
+        run: suites::disks_are_unlocked_and_locked_as_the_kernel_says,
+        limit: Duration::from_secs(600),
+    },
+];
+
+/// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls` runs the rest.
+pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "suites"];
+
+/// Registers functions of the modules beside it under their own names.
+macro_rules! scenarios {
+    ($($module:ident::$function:ident),+ $(,)?) => {
+        &[$($crate::scenarios::Scenario {
+            name: stringify!($function),
+            run: $module::$function,
+            limit: std::time::Duration::from_secs(300),
+        }),+]
+    };
+}
+pub(crate) use scenarios;
