@@ -88,7 +88,10 @@ pub(super) const CASES: &[Case] = &[
     }),
     enters("ls: file", |p| run(&["ls"], &p.file())),
     enters("ls: the name", |p| run(&["ls"], &p.name())),
-    enters("find: the name", |p| run(&["find", "-maxdepth", "1", "-name", "script"], &p.name())),
+    // In company, others remove directories while it looks at what it has listed; the name itself is not exempt.
+    enters("find: the name", |p| {
+        run(&["find", "-ignore_readdir_race", "-maxdepth", "1", "-name", "script"], &p.name())
+    }),
     enters("sh: cd into the name", |p| {
         let script = format!("cd {} && pwd >/dev/null && cat {}", p.name().display(), p.own("file"));
         run(&["sh", "-c"], Path::new(&script))
