@@ -12,4 +12,5 @@ pub mod daemon;
 pub mod device;
 pub mod disk;
 pub mod fuse;
+pub mod guests;
 pub mod status;
