@@ -204,7 +204,7 @@ impl Jobs {
     }
 
     fn path(&self, slot: SlotId) -> PathBuf {
-        self.mountpoint.join(self.names.name(slot).unwrap_or_default())
+        self.mountpoint.join(&*self.names.name(slot).unwrap_or_default())
     }
 
     fn preparing(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Preparing>> {

@@ -336,13 +336,13 @@ impl Filesystem for Root {
 
     fn readdir(&self, _: &Request, node: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let Some(directory) = self.node(node) else { return reply.error(Errno::ESTALE) };
-        let first = usize::try_from(offset).unwrap_or(usize::MAX);
-        for place in first.. {
-            let Some((node, name)) = self.names.entry(directory, place) else { break };
-            let kind = if node.is_file() { FileType::RegularFile } else { FileType::Directory };
-            if reply.add(INodeNo(node.number()), place as u64 + 1, kind, name) {
+        let mut place = usize::try_from(offset).unwrap_or(usize::MAX);
+        while let Some(entry) = self.names.entry(directory, place) {
+            let kind = if entry.node.is_file() { FileType::RegularFile } else { FileType::Directory };
+            if reply.add(INodeNo(entry.node.number()), entry.next as u64, kind, &*entry.name) {
                 break;
             }
+            place = entry.next;
         }
         reply.ok();
     }

@@ -2,6 +2,7 @@
 //! that finds another one makes the kernel detach what is mounted there (fuse_dentry_revalidate).
 
 use std::ffi::OsStr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::core::SlotId;
 
@@ -71,47 +72,106 @@ impl Node {
     }
 }
 
-/// The names of the root directory.
-#[derive(Debug)]
+/// The names of the root directory. A name keeps its number for ever: one that is hidden and comes back has it again.
+#[derive(Debug, Default)]
 pub struct Names {
-    names: Vec<Box<str>>,
+    /// Held to look something up, never across a call that can block.
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// By number.
+    names: Vec<Name>,
     /// Places in `names`, in the order of the names.
     sorted: Vec<u32>,
+    shown: usize,
+}
+
+#[derive(Debug)]
+struct Name {
+    text: Arc<str>,
+    is_shown: bool,
+}
+
+/// An entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What it is.
+    pub node: Node,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The place that the entries after it begin at.
+    pub next: usize,
 }
 
 impl Names {
     /// Slot numbers are places in `names`, of which none is there twice.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let names: Vec<Box<str>> = names.into_iter().map(String::into_boxed_str).collect();
-        // A configuration is far too short for more names than that.
-        let mut sorted: Vec<u32> = (0..u32::try_from(names.len()).unwrap_or(u32::MAX)).collect();
-        sorted.sort_unstable_by_key(|&place| &names[place as usize]);
-        Self { names, sorted }
+        let names: Vec<_> =
+            names.into_iter().enumerate().map(|(place, name)| (SlotId(place), name)).collect();
+        let all = Self::default();
+        all.show(&names);
+        all
+    }
+
+    /// These are in the root from now on: new ones, with the numbers that follow, or ones that were hidden.
+    pub fn show<N: AsRef<str>>(&self, names: &[(SlotId, N)]) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for (slot, name) in names {
+            match table.names.get_mut(slot.0) {
+                Some(known) => {
+                    let was_shown = std::mem::replace(&mut known.is_shown, true);
+                    table.shown += usize::from(!was_shown);
+                }
+                None => {
+                    // A configuration is far too short for more names than that.
+                    let place = u32::try_from(table.names.len()).unwrap_or(u32::MAX);
+                    table.names.push(Name { text: name.as_ref().into(), is_shown: true });
+                    table.sorted.push(place);
+                    table.shown += 1;
+                }
+            }
+        }
+        let Table { names, sorted, .. } = &mut *table;
+        sorted.sort_by(|&one, &other| names[one as usize].text.cmp(&names[other as usize].text));
+    }
+
+    /// These are not in the root any more.
+    pub fn hide(&self, slots: &[SlotId]) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for slot in slots {
+            if let Some(name) = table.names.get_mut(slot.0) {
+                let was_shown = std::mem::replace(&mut name.is_shown, false);
+                table.shown -= usize::from(was_shown);
+            }
+        }
     }
 
     /// How many name directories there are.
     pub fn len(&self) -> usize {
-        self.names.len()
+        self.table().shown
     }
 
-    /// No name is configured.
+    /// There is no name directory.
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.len() == 0
     }
 
-    /// The name of a slot.
-    pub fn name(&self, slot: SlotId) -> Option<&str> {
-        self.names.get(slot.0).map(AsRef::as_ref)
+    /// The name of a slot, hidden or not.
+    pub fn name(&self, slot: SlotId) -> Option<Arc<str>> {
+        self.table().names.get(slot.0).map(|name| Arc::clone(&name.text))
     }
 
-    /// The slot of a name.
+    /// The slot of a name that is in the root.
     pub fn slot(&self, name: &OsStr) -> Option<SlotId> {
-        let name = name.to_str()?;
-        let found = self.sorted.binary_search_by(|&place| (*self.names[place as usize]).cmp(name)).ok()?;
-        Some(SlotId(self.sorted[found] as usize))
+        let (name, table) = (name.to_str()?, self.table());
+        let order = |&place: &u32| (*table.names[place as usize].text).cmp(name);
+        let place = table.sorted[table.sorted.binary_search_by(order).ok()?] as usize;
+        table.names[place].is_shown.then_some(SlotId(place))
     }
 
-    /// What an inode number stands for.
+    /// What an inode number stands for; the kernel may ask for a name that was hidden since.
     pub fn node(&self, number: u64) -> Option<Node> {
         match number {
             ROOT => Some(Node::Root),
@@ -122,7 +182,7 @@ impl Names {
             }
             _ => {
                 let place = usize::try_from(number.checked_sub(FIRST_NAME)?).ok()?;
-                (place < self.names.len()).then_some(Node::Name(SlotId(place)))
+                (place < self.table().names.len()).then_some(Node::Name(SlotId(place)))
             }
         }
     }
@@ -139,22 +199,31 @@ impl Names {
         }
     }
 
-    /// Entry number `place` of a directory, with its name.
-    pub fn entry(&self, directory: Node, place: usize) -> Option<(Node, &str)> {
-        if let Some(&dots) = [".", ".."].get(place) {
-            return Some((if place == 0 { directory } else { Node::Root }, dots));
-        }
-        match directory {
-            Node::Root if place == 2 => Some((Node::StatusDirectory, STATUS_DIRECTORY)),
-            Node::Root => {
-                let slot = SlotId(place - 3);
-                Some((Node::Name(slot), self.name(slot)?))
+    /// The first entry of a directory from this place on. A name's place is always the same, so that a listing that is
+    /// under way while names come and go misses none of the others.
+    pub fn entry(&self, directory: Node, place: usize) -> Option<Entry> {
+        let entry = |node, name: &str| Some(Entry { node, name: name.into(), next: place + 1 });
+        match (directory, place) {
+            (_, 0) => entry(directory, "."),
+            (_, 1) => entry(Node::Root, ".."),
+            (Node::Root, 2) => entry(Node::StatusDirectory, STATUS_DIRECTORY),
+            (Node::Root, _) => {
+                let table = self.table();
+                let (number, name) =
+                    table.names.iter().enumerate().skip(place - 3).find(|(_, name)| name.is_shown)?;
+                let (node, name) = (Node::Name(SlotId(number)), Arc::clone(&name.text));
+                Some(Entry { node, name, next: number + 4 })
             }
-            Node::StatusDirectory => {
-                StatusFile::ALL.get(place - 2).map(|&file| (Node::Status(file), file.name()))
+            (Node::StatusDirectory, _) => {
+                let file = *StatusFile::ALL.get(place - 2)?;
+                entry(Node::Status(file), file.name())
             }
-            Node::Status(_) | Node::Name(_) => None,
+            (Node::Status(_) | Node::Name(_), _) => None,
         }
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,19 +231,68 @@ impl Names {
 mod tests {
     use super::*;
 
+    fn entries(names: &Names, directory: Node) -> Vec<(Node, String)> {
+        let mut place = 2;
+        let next = || {
+            let entry = names.entry(directory, place)?;
+            place = entry.next;
+            Some((entry.node, entry.name.to_string()))
+        };
+        std::iter::from_fn(next).collect()
+    }
+
+    fn names() -> Names {
+        Names::new(["media".into(), "backup".into()])
+    }
+
     #[test]
     fn every_entry_is_found_by_its_name_and_by_its_number() {
-        let names = Names::new(["media".into(), "backup".into()]);
+        let names = names();
         for directory in [Node::Root, Node::StatusDirectory] {
-            let entries: Vec<_> = (2..).map_while(|place| names.entry(directory, place)).collect();
+            let entries = entries(&names, directory);
             assert_eq!(entries.len(), if directory == Node::Root { 3 } else { 4 });
             for (node, name) in entries {
-                assert_eq!(names.child(directory, OsStr::new(name)), Some(node));
+                assert_eq!(names.child(directory, OsStr::new(&name)), Some(node));
                 assert_eq!(names.node(node.number()), Some(node));
             }
         }
         assert_eq!(names.child(Node::Root, OsStr::new("absent")), None);
         assert_eq!(names.node(0), None);
         assert_eq!(names.node(18), None);
+    }
+
+    #[test]
+    fn a_hidden_name_is_found_by_its_number_only() {
+        let names = names();
+        names.hide(&[SlotId(0), SlotId(0)]);
+        assert_eq!(names.len(), 1);
+        assert_eq!(names.slot(OsStr::new("media")), None);
+        assert!(entries(&names, Node::Root).iter().all(|(_, name)| name != "media"));
+        assert_eq!(names.node(FIRST_NAME), Some(Node::Name(SlotId(0))));
+        assert_eq!(names.name(SlotId(0)).as_deref(), Some("media"));
+    }
+
+    #[test]
+    fn a_name_that_comes_back_has_its_number_again() {
+        let names = names();
+        names.hide(&[SlotId(0), SlotId(1)]);
+        assert!(names.is_empty());
+        names.show(&[(SlotId(2), "archive"), (SlotId(1), "backup"), (SlotId(0), "media")]);
+        for (number, name) in ["media", "backup", "archive"].into_iter().enumerate() {
+            assert_eq!(names.slot(OsStr::new(name)), Some(SlotId(number)));
+        }
+        assert_eq!(names.len(), 3);
+    }
+
+    #[test]
+    fn a_listing_that_is_under_way_misses_none_of_the_names_that_stay() {
+        let names = Names::new(["a", "b", "c"].map(String::from));
+        let first = names.entry(Node::Root, 3).unwrap();
+        assert_eq!(&*first.name, "a");
+        names.hide(&[SlotId(0), SlotId(1)]);
+        names.show(&[(SlotId(3), "0")]);
+        let second = names.entry(Node::Root, first.next).unwrap();
+        assert_eq!(&*second.name, "c");
+        assert_eq!(&*names.entry(Node::Root, second.next).unwrap().name, "0");
     }
 }

@@ -227,7 +227,7 @@ impl Replies {
         if root.is_some() {
             return root.map(Ok);
         }
-        let path = self.mountpoint.join(self.names.name(slot)?);
+        let path = self.mountpoint.join(&*self.names.name(slot)?);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Some(openat(CWD, &path, flags, Mode::empty()).map(Arc::new))
     }
