@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use crate::device::{Disk, DiskSeq, MountName, UsbDevice};
 use crate::disk::{DiskError, Opened, Order};
+use crate::guests::{GuestAction, GuestEvent};
 
 /// A moment, as the core is told it; the core never asks a clock.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +127,8 @@ pub enum Event {
         /// What there is.
         detached: Detached,
     },
+    /// Something about libvirt's guests.
+    Guest(GuestEvent),
     /// A person wants one name unmounted and locked now.
     Umount {
         /// To be replied to, once.
@@ -243,6 +246,8 @@ pub enum Action {
         /// Let the kernel close it when the last user goes, rather than fail.
         deferred: bool,
     },
+    /// Something to do for a guest.
+    Guest(GuestAction),
     /// Read the mount table and report [`Event::Mounts`].
     LookAtMounts,
     /// Report [`Event::Caller`].

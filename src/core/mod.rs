@@ -104,6 +104,8 @@ impl Core {
             Event::Left { slot, is_mounted, detached } => {
                 self.with(slot, |slot, shared| slot.left(is_mounted, detached, shared));
             }
+            // Not decided upon yet.
+            Event::Guest(_) => {}
             Event::Umount { command, name } => self.umount(command, &name),
             Event::Stop(command) => self.begin_stop(command),
             Event::RootBusy(why) => self.refuse_stop(&why),

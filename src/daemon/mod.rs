@@ -214,6 +214,8 @@ impl Shell {
             Action::Abandon(job) => self.jobs.abandon(job),
             Action::Unmount { job, slot, mount, how } => self.jobs.unmount(job, slot, mount, how),
             Action::Lock { job, opened, deferred } => self.jobs.lock(job, opened, deferred),
+            // There is no connection to libvirt yet.
+            Action::Guest(_) => {}
             Action::LookAtMounts => self.mounts.look(),
             Action::LookAtCaller(request) => {
                 if let Some(thread) = self.jobs.replies.thread(request) {

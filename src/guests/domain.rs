@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::device::GuestName;
+use crate::device::{GuestName, UsbId};
 
 /// Numbers a piece of work that was asked for; its [`GuestEvent::Done`] carries it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +44,9 @@ pub enum LiveKind {
     Disk {
         /// `<target dev='vdb'/>`
         target: String,
-        /// `<source dev='…'/>` or `<source file='…'/>`; `None` for an empty drive or one on the network.
+        /// `<source dev='…'/>` or `<source file='…'/>` with symbolic links resolved (by-id to `/dev/sdb`), so that
+        /// it compares with a device node; as it is written where that fails. `None` for an empty drive or one on
+        /// the network.
         source: Option<PathBuf>,
     },
     /// `<hostdev mode='subsystem' type='usb'>`
@@ -52,7 +54,7 @@ pub enum LiveKind {
         /// `<source><address bus= device=/>`; `None` if it is given by vendor and product alone.
         at: Option<(u16, u16)>,
         /// `<vendor id=/>` and `<product id=/>`, if they are given.
-        id: Option<crate::device::UsbId>,
+        id: Option<UsbId>,
     },
 }
 
@@ -96,12 +98,20 @@ pub enum NewDevice {
         bus: u16,
         /// Device number on it.
         address: u16,
+        /// Vendor and product that it must still have: checked right before the attach.
+        id: UsbId,
+        /// The disks on it, each with its `DISKSEQ`: checked right before the attach, as a [`NewDevice::Disk`].
+        disks: Vec<(PathBuf, u64)>,
         /// Begins with [`ALIAS_PREFIX`].
         alias: String,
     },
 }
 
 /// What the edge reports.
+///
+/// Of one guest in the order in which it was true: what is reported after a [`GuestEvent::Done`] was read after that
+/// work had ended. Changes of any domain are reported unasked, of those too that the configuration does not name.
+/// Every piece of work is reported done once, also when the connection was lost meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestEvent {
     /// The connection is up, for the first time or again: these are all domains that there are.

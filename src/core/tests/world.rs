@@ -307,7 +307,7 @@ impl World {
                 }
                 self.ended = true;
             }
-            Action::Show(..) | Action::Log(..) => {}
+            Action::Guest(_) | Action::Show(..) | Action::Log(..) => {}
         }
     }
 
