@@ -11,6 +11,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/release/mydisks
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
+UNITDIR := $(PREFIX)/lib/systemd/system
 # mount(8) and umount(8) look only in /sbin, /sbin/fs.d and /sbin/fs, whatever PREFIX says. umount(8) asks for the
 # helper that utab names, or for that of the type in mountinfo, fuse.mydisks.
 HELPERS := mount.mydisks umount.mydisks mount.fuse.mydisks umount.fuse.mydisks
@@ -57,6 +58,9 @@ install: $(BINARY)
 	for helper in $(HELPERS); do ln -sfn "$(BINDIR)/mydisks" "$(DESTDIR)/sbin/$$helper" || exit 1; done
 	for page in $(MAN_PAGES); do install -D -m 644 "$$page" "$(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/}" || exit 1; done
 	install -D -m 644 config/mydisks.toml "$(DESTDIR)/etc/mydisks/mydisks.toml.example"
+	install -d "$(DESTDIR)$(UNITDIR)"
+	sed 's|@BINDIR@|$(BINDIR)|' config/mydisks.service >"$(DESTDIR)$(UNITDIR)/mydisks.service"
+	chmod 644 "$(DESTDIR)$(UNITDIR)/mydisks.service"
 
 # The pages are checked in, so that only who changes one needs pandoc.
 man: $(MAN_PAGES)

@@ -135,7 +135,7 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
         let config = load(&file, mount.mountpoint.as_deref())?;
         return daemonize::start(&file, &mount.options, &config.mountpoint);
     }
-    daemon::start_logging(if mount.foreground { LogTarget::Stderr } else { LogTarget::System });
+    daemon::start_logging(if mount.foreground { LogTarget::of_foreground() } else { LogTarget::System });
     let mut config = load(&file, mount.mountpoint.as_deref())?;
     for mount in config.mounts.iter_mut().map(Arc::make_mut) {
         mount.options = mount.options.merged(&options.for_disks);
@@ -148,8 +148,14 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
         Some(detached) => detached.ready(),
         None => {
             // Not before the daemon runs: mount(8) looks at the root.
-            let mountpoint = mountpoint.clone();
-            std::thread::spawn(move || utab::register(&mountpoint));
+            let registered = mountpoint.clone();
+            std::thread::spawn(move || {
+                utab::register(&registered);
+                // A service is ready when umount(8) knows its helper too. Without a service manager this does nothing.
+                if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+                    tracing::warn!("cannot tell the service manager that the disks are served: {error}");
+                }
+            });
         }
     }
     daemon.run();

@@ -16,6 +16,18 @@ pub enum LogTarget {
     System,
 }
 
+impl LogTarget {
+    /// That of a daemon in the foreground: standard error, unless that leads to the journal anyway, where times and
+    /// levels have places of their own (`JOURNAL_STREAM`, systemd.exec(5)).
+    pub fn of_foreground() -> Self {
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        match rustix::fs::fstat(rustix::stdio::stderr()) {
+            Ok(stat) if stream == format!("{}:{}", stat.st_dev, stat.st_ino) => Self::System,
+            _ => Self::Stderr,
+        }
+    }
+}
+
 /// From here on everything is logged there. Only the first call has an effect.
 pub fn start_logging(target: LogTarget) {
     let format = tracing_subscriber::fmt().with_target(false).with_ansi(false).with_max_level(Level::INFO);
