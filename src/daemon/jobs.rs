@@ -12,6 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::Message;
+use super::turns::Turns;
 use super::workers::Workers;
 use crate::core::{Detached, Event, JobId, LockResult, MountId, RequestId, SlotId, Unmount, UnmountResult};
 use crate::disk::unmount::{self, Expire};
@@ -22,7 +23,7 @@ use crate::fuse::{Names, Replies};
 const LOCK_DEADLINE: Duration = Duration::from_secs(30);
 
 pub(super) struct Jobs {
-    pub(super) events: Sender<Message>,
+    pub(super) events: Turns<Message>,
     pub(super) replies: Arc<Replies>,
     pub(super) names: Arc<Names>,
     pub(super) mountpoint: PathBuf,
@@ -94,8 +95,7 @@ impl Jobs {
     fn spawn(&self, work: impl FnOnce() -> Event + Send + 'static, failed: impl FnOnce(String) -> Event) {
         let events = self.events.clone();
         let run = move || {
-            // The loop has ended: nobody waits for it.
-            let _ = events.send(Message::Event(work()));
+            events.bring(Message::Event(work()));
         };
         if let Err(error) = self.workers.run(run) {
             self.send(failed(format!("out of threads: {error}")));
@@ -199,8 +199,7 @@ impl Jobs {
     }
 
     fn send(&self, event: Event) {
-        // The loop has ended: nobody waits for it.
-        let _ = self.events.send(Message::Event(event));
+        self.events.bring(Message::Event(event));
     }
 
     fn path(&self, slot: SlotId) -> PathBuf {

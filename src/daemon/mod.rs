@@ -1,5 +1,5 @@
-//! The daemon: threads and channels that wire the edges to the core, nothing else. One thread owns the core and
-//! does no input or output; the edges report to it as events.
+//! The daemon: threads and channels that wire the edges to the core, nothing else. The edges report to the core as
+//! events; it takes them one at a time, on the thread of whoever brings one.
 
 mod jobs;
 mod log;
@@ -7,6 +7,8 @@ mod memory;
 mod mounts;
 mod signals;
 mod takeover;
+mod timer;
+mod turns;
 mod workers;
 
 use std::path::PathBuf;
@@ -14,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use thiserror::Error;
 
 use crate::config::Config;
@@ -27,6 +29,8 @@ use crate::disk::unmount::{Unmount, unmount};
 use crate::fuse::{self, DetachedRoot, Names, Replies, RootAttributes, Serving, StatusFile};
 use crate::status;
 use jobs::Jobs;
+use timer::Timer;
+use turns::Turns;
 
 pub use log::{LogTarget, start_logging};
 
@@ -57,24 +61,30 @@ pub enum StartError {
     },
 }
 
-/// What the loop gets.
+/// What the machine gets.
 pub(crate) enum Message {
     /// For the core.
     Event(Event),
-    /// The devices that were there at the start have all been reported.
-    Enumerated,
     /// The kernel has closed the FUSE connection: the root is unmounted.
     Closed,
 }
 
 /// A daemon that serves its root.
 pub struct Daemon {
-    core: Core,
-    messages: Receiver<Message>,
-    shell: Shell,
+    turns: Turns<Message>,
+    timer: Arc<Timer>,
     /// Keep what they stand for alive.
     _monitor: Monitor,
     _control: control::Server,
+}
+
+/// The core, and what does its actions. Nothing in here blocks: it runs on the threads of the edges.
+struct Machine {
+    core: Core,
+    shell: Shell,
+    timer: Arc<Timer>,
+    /// What the timer is set to.
+    alarm: Option<Instant>,
 }
 
 /// Does the core's actions.
@@ -111,16 +121,18 @@ impl Daemon {
         if left.is_served() {
             return Err(StartError::Mounted(mountpoint));
         }
-        let (sender, messages) = unbounded();
+        let turns = Turns::new();
+        let timer = Arc::new(Timer::new().map_err(needs("have a timer"))?);
         let names = Arc::new(Names::new(config.mounts.iter().map(|mount| mount.name.to_string())));
         let replies = Arc::new(Replies::new(mountpoint.clone(), Arc::clone(&names)));
         let (detached, device) = DetachedRoot::new(attributes).map_err(fuse)?;
         let (mount, root_device) = detached.numbers().map_err(fuse)?;
         let root = Root { mountpoint: mountpoint.clone(), mount };
-        let serving = serve(device, &names, &replies, &sender).map_err(fuse)?;
-        let monitor = monitor(&sender)?;
+        let serving = serve(device, &names, &replies, &turns).map_err(fuse)?;
+        let (enumerated, all_reported) = bounded(1);
+        let monitor = monitor(&turns, enumerated)?;
         let jobs = Arc::new(Jobs {
-            events: sender.clone(),
+            events: turns.clone(),
             replies,
             names: Arc::clone(&names),
             mountpoint: mountpoint.clone(),
@@ -129,58 +141,44 @@ impl Daemon {
             workers: Arc::default(),
         });
         let shell = Shell {
-            mounts: mounts::Watcher::start(&mountpoint, &names, &sender)
+            mounts: mounts::Watcher::start(&mountpoint, &names, &turns)
                 .map_err(needs("watch the mount table"))?,
-            callers: watch_callers(&sender).map_err(needs("start a thread"))?,
+            callers: watch_callers(&turns).map_err(needs("start a thread"))?,
             replier: Replier::default(),
             serving,
             jobs,
             root,
             ending: None,
         };
-        let control =
-            listen(root_device, &shell.replier, &sender).map_err(needs("listen in /run/mydisks"))?;
-        signals::watch(&sender).map_err(needs("watch for signals"))?;
+        let control = listen(root_device, &shell.replier, &turns).map_err(needs("listen in /run/mydisks"))?;
+        signals::watch(&turns).map_err(needs("watch for signals"))?;
 
         let core = Core::new(Arc::new(config), now());
-        let mut daemon = Self { core, messages, shell, _monitor: monitor, _control: control };
-        while !matches!(daemon.step(), Some(Message::Enumerated) | None) {}
+        let mut machine = Machine { core, shell, timer: Arc::clone(&timer), alarm: None };
+        // An error: devices are no longer reported, which has been an event.
+        let _ = all_reported.recv();
+        turns.take_waiting().into_iter().for_each(|message| machine.take(message));
         left.take_away_roots();
         detached.attach(&mountpoint).map_err(|error| StartError::Fuse { path: mountpoint.clone(), error })?;
         for event in left.attach(&names, &mountpoint) {
-            daemon.handle(event);
+            machine.handle(event);
         }
         memory::release();
-        Ok(daemon)
+        // Whoever has come meanwhile finds what was left.
+        turns.begin(move |message| machine.take(message));
+        Ok(Self { turns, timer, _monitor: monitor, _control: control })
     }
 
     /// Serves until the root is unmounted.
-    pub fn run(mut self) {
-        loop {
-            match self.step() {
-                Some(Message::Closed) => match self.shell.ending.take() {
-                    Some(command) => {
-                        let done = format!("{} is unmounted", self.shell.root.mountpoint.display());
-                        return self.shell.reply(command, &Reply::Done(done));
-                    }
-                    None => self.handle(Event::RootGone),
-                },
-                Some(_) => {}
-                None => return,
-            }
+    pub fn run(self) {
+        while self.timer.wait() {
+            self.turns.bring(Message::Event(Event::Tick));
         }
     }
+}
 
-    /// Waits for one message, or for the core's next moment, and deals with it.
-    fn step(&mut self) -> Option<Message> {
-        let message = match self.core.next_wakeup() {
-            None => self.messages.recv().ok()?,
-            Some(at) => match self.messages.recv_deadline(at) {
-                Ok(message) => message,
-                Err(error) if error.is_timeout() => Message::Event(Event::Tick),
-                Err(_) => return None,
-            },
-        };
+impl Machine {
+    fn take(&mut self, message: Message) {
         match message {
             Message::Event(event) => {
                 self.handle(event);
@@ -188,9 +186,20 @@ impl Daemon {
                 if self.core.next_wakeup().is_some_and(|at| at <= Instant::now()) {
                     self.handle(Event::Tick);
                 }
-                Some(Message::Event(Event::Tick))
             }
-            other => Some(other),
+            Message::Closed => match self.shell.ending.take() {
+                Some(command) => {
+                    let done = format!("{} is unmounted", self.shell.root.mountpoint.display());
+                    self.shell.reply(command, &Reply::Done(done));
+                    return self.timer.end();
+                }
+                None => self.handle(Event::RootGone),
+            },
+        }
+        let alarm = self.core.next_wakeup();
+        if alarm != self.alarm {
+            self.timer.set(alarm);
+            self.alarm = alarm;
         }
     }
 
@@ -263,7 +272,7 @@ impl Shell {
                     Message::Event(Event::RootBusy(format!("cannot unmount {path}: {error}")))
                 }
             };
-            let _ = events.send(message);
+            events.bring(message);
         });
     }
 
@@ -301,62 +310,64 @@ fn now() -> Now {
     Now { monotonic: Instant::now(), wall: SystemTime::now() }
 }
 
-fn sink(sender: &Sender<Message>) -> fuse::EventSink {
-    let sender = sender.clone();
-    Arc::new(move |event| {
-        // Once the loop has ended there is nobody left to answer.
-        let _ = sender.send(Message::Event(event));
-    })
+fn sink(turns: &Turns<Message>) -> fuse::EventSink {
+    let turns = turns.clone();
+    Arc::new(move |event| turns.bring(Message::Event(event)))
 }
 
 fn serve(
     device: std::os::fd::OwnedFd,
     names: &Arc<Names>,
     replies: &Arc<Replies>,
-    sender: &Sender<Message>,
+    turns: &Turns<Message>,
 ) -> std::io::Result<Serving> {
-    let closed = sender.clone();
-    fuse::serve(device, Arc::clone(names), Arc::clone(replies), &sink(sender), move || {
-        let _ = closed.send(Message::Closed);
+    let closed = turns.clone();
+    fuse::serve(device, Arc::clone(names), Arc::clone(replies), &sink(turns), move || {
+        closed.bring(Message::Closed);
     })
 }
 
-fn monitor(sender: &Sender<Message>) -> Result<Monitor, MonitorError> {
-    let sender = sender.clone();
+/// `enumerated` gets one message when all devices that are there have been reported.
+fn monitor(turns: &Turns<Message>, enumerated: Sender<()>) -> Result<Monitor, MonitorError> {
+    let turns = turns.clone();
     Monitor::start(move |event| {
-        let message = match event {
-            DeviceEvent::DiskPresent(disk) => Message::Event(Event::DiskPresent(Box::new(disk))),
-            DeviceEvent::DiskGone(seq) => Message::Event(Event::DiskGone(seq)),
-            DeviceEvent::UsbPresent(device) => Message::Event(Event::UsbPresent(device)),
-            DeviceEvent::UsbGone { bus, address, .. } => Message::Event(Event::UsbGone { bus, address }),
-            DeviceEvent::EnumerationDone => Message::Enumerated,
-            DeviceEvent::MonitorFailed(error) => Message::Event(Event::Blind(error.to_string())),
+        let event = match event {
+            DeviceEvent::DiskPresent(disk) => Event::DiskPresent(Box::new(disk)),
+            DeviceEvent::DiskGone(seq) => Event::DiskGone(seq),
+            DeviceEvent::UsbPresent(device) => Event::UsbPresent(device),
+            DeviceEvent::UsbGone { bus, address, .. } => Event::UsbGone { bus, address },
+            DeviceEvent::EnumerationDone => {
+                // It comes once; the start waits for it, or has failed.
+                let _ = enumerated.try_send(());
+                return;
+            }
+            DeviceEvent::MonitorFailed(error) => Event::Blind(error.to_string()),
         };
-        let _ = sender.send(message);
+        turns.bring(Message::Event(event));
     })
 }
 
 /// A thread that looks into /proc for the core.
-fn watch_callers(sender: &Sender<Message>) -> std::io::Result<Sender<(RequestId, u32)>> {
+fn watch_callers(turns: &Turns<Message>) -> std::io::Result<Sender<(RequestId, u32)>> {
     let (look, looks) = unbounded::<(RequestId, u32)>();
-    let sender = sender.clone();
+    let turns = turns.clone();
     thread::Builder::new().name("callers".into()).spawn(move || {
         for (request, thread) in looks {
-            let _ = sender.send(Message::Event(Event::Caller { request, dying: fuse::is_dying(thread) }));
+            turns.bring(Message::Event(Event::Caller { request, dying: fuse::is_dying(thread) }));
         }
     })?;
     Ok(look)
 }
 
-fn listen(root_device: u64, replier: &Replier, sender: &Sender<Message>) -> std::io::Result<control::Server> {
+fn listen(root_device: u64, replier: &Replier, turns: &Turns<Message>) -> std::io::Result<control::Server> {
     let device = (rustix::fs::major(root_device), rustix::fs::minor(root_device));
-    let sender = sender.clone();
+    let turns = turns.clone();
     control::Server::start(device, replier.clone(), move |number, request| {
         let command = CommandId(number);
         let event = match request {
             Request::Umount { name } => Event::Umount { command, name },
             Request::Stop => Event::Stop(Some(command)),
         };
-        let _ = sender.send(Message::Event(event));
+        turns.bring(Message::Event(event));
     })
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::Message;
+use super::turns::Turns;
 use crate::core::{Event, MountId, SlotId};
 use crate::disk::mountinfo::{self, Watch};
 use crate::fuse::Names;
@@ -21,11 +21,11 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn start(mountpoint: &Path, names: &Arc<Names>, sender: &Sender<Message>) -> io::Result<Self> {
+    pub(super) fn start(mountpoint: &Path, names: &Arc<Names>, turns: &Turns<Message>) -> io::Result<Self> {
         let kick = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let watch = Watch::new()?;
         let watcher = Self { kick: Arc::clone(&kick) };
-        let (mountpoint, names, sender) = (mountpoint.to_owned(), Arc::clone(names), sender.clone());
+        let (mountpoint, names, turns) = (mountpoint.to_owned(), Arc::clone(names), turns.clone());
         thread::Builder::new().name("mounts".into()).spawn(move || {
             while let Ok(_woken) = watch.wait(kick.as_fd()) {
                 // Before the table is read: a kick that comes meanwhile is another look.
@@ -38,9 +38,7 @@ impl Watcher {
                         continue;
                     }
                 };
-                if sender.send(Message::Event(Event::Mounts { read, on })).is_err() {
-                    return;
-                }
+                turns.bring(Message::Event(Event::Mounts { read, on }));
             }
         })?;
         Ok(watcher)

@@ -3,10 +3,10 @@
 use std::io;
 use std::thread;
 
-use crossbeam_channel::Sender;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::Message;
+use super::turns::Turns;
 use crate::core::Event;
 
 fn watched() -> SigSet {
@@ -22,13 +22,11 @@ pub(super) fn block() {
 }
 
 /// Waits for them on a thread.
-pub(super) fn watch(sender: &Sender<Message>) -> io::Result<()> {
-    let sender = sender.clone();
+pub(super) fn watch(turns: &Turns<Message>) -> io::Result<()> {
+    let turns = turns.clone();
     thread::Builder::new().name("signals".into()).spawn(move || {
         while watched().wait().is_ok() {
-            if sender.send(Message::Event(Event::Stop(None))).is_err() {
-                return;
-            }
+            turns.bring(Message::Event(Event::Stop(None)));
         }
     })?;
     Ok(())
