@@ -1,5 +1,5 @@
 //! fuser's `Filesystem`: turns requests into events for the core, and answers at once whatever needs no
-//! decision. Nothing in here blocks.
+//! decision. Nothing in here blocks, but for the next request.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -16,6 +16,7 @@ use fuser::{
 };
 
 use super::names::{Names, Node, StatusFile};
+use super::pump::{NOBODY, Pump};
 use super::replies::{Child, Pending, Replies};
 use super::{EventSink, callers};
 use crate::core::{Event, Hold, RequestId, SlotId};
@@ -56,6 +57,7 @@ pub(super) struct Root {
     pub(super) replies: Arc<Replies>,
     pub(super) files: Arc<OpenFiles>,
     pub(super) events: EventSink,
+    pub(super) pump: Arc<Pump>,
 }
 
 impl Root {
@@ -184,6 +186,10 @@ impl Filesystem for Root {
     }
 
     fn forget(&self, _request: &Request, node: INodeNo, _lookups: u64) {
+        if node.0 == NOBODY {
+            self.pump.pass_request();
+            return self.pump.call_back();
+        }
         self.replies.shadows().forget(node);
     }
 

@@ -8,6 +8,7 @@ mod connection;
 mod filesystem;
 mod mount;
 mod names;
+mod pump;
 mod replies;
 mod shadows;
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use fuser::{Errno, Generation, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs};
@@ -13,6 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat,
 use super::calls::{Call, Kind};
 use super::filesystem::{TTL, attributes};
 use super::names::{Node, StatusFile};
+use super::pump::Pump;
 use super::shadows::Shadows;
 use crate::core::{Answer, RequestId, SlotId};
 
@@ -62,6 +63,8 @@ pub struct Replies {
     /// The roots of detached mounts that are being attached: the truth about the names in them.
     roots: Mutex<HashMap<SlotId, Arc<OwnedFd>>>,
     shadows: Shadows,
+    /// Set before there is anything to reply to.
+    pump: OnceLock<Arc<Pump>>,
     mountpoint: PathBuf,
     names: Arc<super::Names>,
 }
@@ -73,8 +76,22 @@ impl Replies {
             owed: Mutex::default(),
             roots: Mutex::default(),
             shadows: Shadows::default(),
+            pump: OnceLock::new(),
             mountpoint,
             names,
+        }
+    }
+
+    /// The way that replies take.
+    pub(super) fn pass_through(&self, pump: Arc<Pump>) {
+        // There is one connection.
+        let _ = self.pump.set(pump);
+    }
+
+    /// What fuser was given to reply goes to the kernel.
+    pub(super) fn pass(&self) {
+        if let Some(pump) = self.pump.get() {
+            pump.pass_replies();
         }
     }
 
@@ -111,6 +128,7 @@ impl Replies {
             if let Err(error) = spawned {
                 // The reply went with the closure, and answers EIO as it is dropped.
                 tracing::error!("no thread for an answer: {error}");
+                self.pass();
             }
         } else {
             self.give(owed, answer);
@@ -164,6 +182,7 @@ impl Replies {
             (Pending::Attr(reply), _) => reply.error(error),
             (Pending::Statfs(reply), _) => reply.error(error),
         }
+        self.pass();
     }
 
     /// A LOOKUP that is answered so that its system call comes out right. Most walk again after ESTALE. Those that
