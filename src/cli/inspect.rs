@@ -1,10 +1,9 @@
-//! The commands that look and ask: status, devices, check, umount.
+//! The commands that look: status, devices, check.
 
 use std::io::Write;
 use std::path::Path;
 
 use super::roots;
-use crate::control::{self, Reply, Request};
 use crate::{config, daemon, status};
 
 /// `mydisks status`: the daemon's own text, from the root's status files.
@@ -41,17 +40,7 @@ pub(super) fn check(file: &Path) -> Result<(), String> {
     print(format!("{}: {mounts}, {guests}, no errors\n", file.display()).as_bytes())
 }
 
-/// `mydisks umount`
-pub(super) fn umount(name: String, mountpoint: Option<&Path>) -> Result<(), String> {
-    let root = roots::find(mountpoint)?;
-    match control::request(root.device, &Request::Umount { name }) {
-        Ok(Reply::Done(text)) => print(format!("{text}\n").as_bytes()),
-        Ok(Reply::Failed(why)) => Err(why),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn print(text: &[u8]) -> Result<(), String> {
+pub(super) fn print(text: &[u8]) -> Result<(), String> {
     match std::io::stdout().write_all(text) {
         // `mydisks status | head`
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -3,6 +3,7 @@
 
 mod daemonize;
 mod inspect;
+mod leave;
 mod mount_helper;
 mod mount_options;
 mod roots;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, DEFAULT_FILE as CONFIG};
-use crate::daemon::{self, Daemon, LogTarget};
+use crate::daemon::{self, Daemon, End, LogTarget};
 use crate::fuse::RootAttributes;
 
 /// Why a user's mount is refused.
@@ -57,13 +58,9 @@ enum Command {
         file: PathBuf,
     },
     /// Unmount and lock one disk now
-    Umount {
-        /// The name of its mount
-        name: String,
-        /// The root, if there are several
-        #[arg(long)]
-        mountpoint: Option<PathBuf>,
-    },
+    Umount(leave::Umount),
+    /// Unmount and lock one disk and detach it from the system, so that it can be unplugged
+    Eject(leave::Eject),
 }
 
 #[derive(Debug, Args)]
@@ -105,7 +102,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Status { json, mountpoint } => inspect::status(json, mountpoint.as_deref()),
         Command::Devices { config } => inspect::devices(config.as_deref()),
         Command::Check { file } => inspect::check(&file),
-        Command::Umount { name, mountpoint } => inspect::umount(name, mountpoint.as_deref()),
+        Command::Umount(umount) => leave::umount(umount),
+        Command::Eject(eject) => leave::eject(eject),
     };
     report(result)
 }
@@ -158,8 +156,10 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
             });
         }
     }
-    daemon.run();
-    utab::unregister(&mountpoint);
+    // umount(8) of a root that was left dead must find our helper.
+    if daemon.run() == End::Unmounted {
+        utab::unregister(&mountpoint);
+    }
     Ok(())
 }
 

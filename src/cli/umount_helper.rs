@@ -68,9 +68,9 @@ pub(super) fn main(arguments: &[OsString]) -> ExitCode {
 
 fn umount(line: &Line) -> Result<(), String> {
     let root = roots::at(&line.directory)?;
-    match control::request(root.device, &Request::Stop) {
+    match control::request(root.device, &Request::Stop, None, |_| {}) {
         Ok(Reply::Done(_)) => Ok(()),
-        Ok(Reply::Failed(why)) => Err(why),
+        Ok(Reply::Failed(why) | Reply::Waiting(why)) => Err(why),
         Err(ControlError::Unserved(_)) => roots::clear(&root),
         Err(error) => Err(error.to_string()),
     }

@@ -10,19 +10,26 @@ const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 /// Why a string is no duration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum DurationError {
+pub enum DurationError {
+    /// It is none at all.
     #[error("must be a duration like `90s`, `5m` or `1h30m`")]
     Form,
+    /// A number stands alone.
     #[error("needs a unit: `ms`, `s`, `m`, `h` or `d`")]
     NoUnit,
+    /// A unit is there twice, or after a smaller one.
     #[error("must have each unit once, the larger one first")]
     Order,
+    /// More milliseconds than 64 bits hold.
     #[error("is too long a time")]
     TooLong,
 }
 
 /// A duration from its text; `0` alone needs no unit.
-pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
+///
+/// # Errors
+/// The text is none; the error is the rest of a sentence that begins with it.
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }

@@ -1,6 +1,6 @@
 //! Every key of the configuration, by the table that it stands in.
 
-pub(super) const ROOT: &[&str] = &["mountpoint", "libvirt", "defaults", "mounts", "guests"];
+pub(super) const ROOT: &[&str] = &["mountpoint", "libvirt", "on-exit", "defaults", "mounts", "guests"];
 pub(super) const DEFAULTS: &[&str] = &["idle-timeout", "access-timeout", "options"];
 pub(super) const MOUNT: &[&str] =
     &["disks", "key-file", "filesystem", "options", "idle-timeout", "access-timeout"];
@@ -14,7 +14,9 @@ pub(super) const USB: &[&str] = &["id", "serial", "port"];
 /// Where a key belongs, for one that stands where it is not known; `None` if it is known nowhere.
 pub(super) fn home(key: &str) -> Option<&'static str> {
     Some(match key {
-        "mountpoint" | "libvirt" => "it must stand at the top of the file, before the first [table]",
+        "mountpoint" | "libvirt" | "on-exit" => {
+            "it must stand at the top of the file, before the first [table]"
+        }
         "defaults" | "mounts" | "guests" => "it is a table of its own at the top of the file",
         "idle-timeout" | "access-timeout" | "options" => "it is a key of [defaults] and [mounts.NAME]",
         "key-file" | "filesystem" => "it is a key of [mounts.NAME]",

@@ -26,7 +26,8 @@ mod tests;
 use std::path::Path;
 
 pub use crate::device::{DiskSpec, UsbRule};
-pub use model::{Config, Filesystem, Guest, GuestDisk, Mount, UnknownFilesystem};
+pub use duration::{DurationError, parse as parse_duration};
+pub use model::{Config, Filesystem, Guest, GuestDisk, Mount, OnExit, UnknownFilesystem};
 pub use options::{MountOptions, OptionError, OptionFault};
 pub use problem::{ConfigError, Problem, Problems};
 pub use source::Place;

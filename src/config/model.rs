@@ -18,10 +18,22 @@ pub struct Config {
     pub mountpoint: PathBuf,
     /// The libvirt connection's URI.
     pub libvirt: String,
+    /// What SIGTERM does with the disks that are mounted.
+    pub on_exit: OnExit,
     /// `[mounts.*]` in the order of the names, with `[defaults]` worked in.
     pub mounts: Vec<Arc<Mount>>,
     /// `[guests.*]` in the order of the names.
     pub guests: Vec<Guest>,
+}
+
+/// What becomes of the mounted disks when the daemon is told by a signal to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExit {
+    /// They are unmounted and locked; while one is busy the daemon does not end.
+    #[default]
+    Unmount,
+    /// They stay, and the next run takes them over.
+    Keep,
 }
 
 /// One directory under the FUSE root.

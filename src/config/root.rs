@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::findings::Findings;
 use super::node::Node;
 use super::source::quoted;
-use super::{Config, exclusive, guest, keys, mount};
+use super::{Config, OnExit, exclusive, guest, keys, mount};
 
 const MOUNTPOINT: &str = "/mnt/mydisks";
 const LIBVIRT: &str = "qemu:///system";
@@ -17,6 +17,7 @@ pub(super) fn read(node: &Node<'_>, findings: &mut Findings<'_>) -> Config {
     let mut config = Config {
         mountpoint: MOUNTPOINT.into(),
         libvirt: LIBVIRT.to_owned(),
+        on_exit: OnExit::default(),
         mounts: Vec::new(),
         guests: Vec::new(),
     };
@@ -26,6 +27,9 @@ pub(super) fn read(node: &Node<'_>, findings: &mut Findings<'_>) -> Config {
     }
     if let Some(uri) = root.get("libvirt").and_then(|node| libvirt(&node, findings)) {
         config.libvirt = uri;
+    }
+    if let Some(on_exit) = root.get("on-exit").and_then(|node| on_exit(&node, findings)) {
+        config.on_exit = on_exit;
     }
     let defaults = root.get("defaults").map(|node| mount::read_defaults(&node, findings)).unwrap_or_default();
     let mut claims = guest::Claims::default();
@@ -40,6 +44,17 @@ pub(super) fn read(node: &Node<'_>, findings: &mut Findings<'_>) -> Config {
     exclusive::check_disks(&claims.disks, findings);
     exclusive::check_usb(claims.usb, findings);
     config
+}
+
+fn on_exit(node: &Node<'_>, findings: &mut Findings<'_>) -> Option<OnExit> {
+    match node.string(findings)? {
+        "unmount" => Some(OnExit::Unmount),
+        "keep" => Some(OnExit::Keep),
+        other => {
+            findings.add(&node.spot, format!("{} must be `unmount` or `keep`", quoted(other)));
+            None
+        }
+    }
 }
 
 fn mountpoint(node: &Node<'_>, findings: &mut Findings<'_>) -> Option<PathBuf> {

@@ -1,7 +1,10 @@
 //! The side of the command line and of umount(8)'s helper.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -32,11 +35,17 @@ pub fn forget(device: (u32, u32)) {
     let _ = std::fs::remove_file(socket_path(device));
 }
 
-/// Asks the daemon of this root and waits for its reply, however long the work takes.
+/// Asks the daemon of this root and waits for its reply, however long the work takes; `waiting` gets what it waits for.
+/// After `limit` it is told to wait no longer, and its reply says what came of that.
 ///
 /// # Errors
 /// See [`ControlError`].
-pub fn request(device: (u32, u32), request: &Request) -> Result<Reply, ControlError> {
+pub fn request(
+    device: (u32, u32),
+    request: &Request,
+    limit: Option<Duration>,
+    mut waiting: impl FnMut(&str),
+) -> Result<Reply, ControlError> {
     let mut stream = UnixStream::connect(socket_path(device)).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => ControlError::NotRoot,
         _ => ControlError::Unserved(error),
@@ -45,12 +54,29 @@ pub fn request(device: (u32, u32), request: &Request) -> Result<Reply, ControlEr
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         stream.write_all(&line)?;
-        let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line)?;
-        if line.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        if let Some(limit) = limit {
+            wait_no_longer_after(limit, stream.try_clone()?);
         }
-        Ok(serde_json::from_str(&line)?)
+        let mut lines = BufReader::new(&stream);
+        loop {
+            let mut line = String::new();
+            lines.read_line(&mut line)?;
+            if line.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            match serde_json::from_str(&line)? {
+                Reply::Waiting(why) => waiting(&why),
+                reply => return Ok(reply),
+            }
+        }
     };
     exchange().map_err(ControlError::NoReply)
+}
+
+fn wait_no_longer_after(limit: Duration, stream: UnixStream) {
+    thread::spawn(move || {
+        thread::sleep(limit);
+        // Fails if the daemon has closed it meanwhile.
+        let _ = stream.shutdown(Shutdown::Write);
+    });
 }

@@ -1,4 +1,5 @@
-//! Commands of people to a running daemon: one line of JSON each way over a socket that only root can reach.
+//! Commands of people to a running daemon: one line of JSON there, and one or more back, over a socket that only root
+//! can reach.
 //! Knows nothing of what the commands do.
 
 mod client;
@@ -15,10 +16,24 @@ pub use server::{Replier, Server};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Unmount and lock one name now.
+    /// Unmount and lock one name.
     Umount {
         /// Which.
         name: String,
+        /// Out of sight at once, locked with its last user.
+        #[serde(default)]
+        lazy: bool,
+        /// When it is idle, however long that takes.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// Unmount and lock one name, and detach its disk from the system.
+    Eject {
+        /// Which.
+        name: String,
+        /// When the disk is idle, however long that takes.
+        #[serde(default)]
+        wait: bool,
     },
     /// Unmount and lock everything, unmount the root and end.
     Stop,
@@ -32,6 +47,8 @@ pub enum Reply {
     Done(String),
     /// Refused or failed; nothing else has changed.
     Failed(String),
+    /// Not yet, and why; another one follows. A client that closes its end, or half of it, waits no longer.
+    Waiting(String),
 }
 
 /// Where the daemon of a FUSE root listens. `device` is the root's device number as mountinfo shows it, so that it

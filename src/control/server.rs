@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -31,14 +32,15 @@ pub struct Replier {
 }
 
 impl Server {
-    /// Listens for the root with this device number. `take` gets each request with the number to reply to.
+    /// Listens for the root with this device number. `take` gets each request with the number to reply to, and nothing
+    /// with that number when the client has gone or waits no longer.
     ///
     /// # Errors
     /// When /run/mydisks or the socket cannot be made.
     pub fn start(
         device: (u32, u32),
         replier: Replier,
-        take: impl Fn(u64, Request) + Clone + Send + 'static,
+        take: impl Fn(u64, Option<Request>) + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let path = socket_path(device);
         let directory = path.parent().unwrap_or(Path::new("/run"));
@@ -75,25 +77,38 @@ impl Drop for Server {
 impl Replier {
     /// Replies to request number `number`; a client that has gone is not missed.
     pub fn reply(&self, number: u64, reply: &Reply) {
-        let stream = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        if let Some(stream) = stream {
+        let mut waiting = self.waiting();
+        if let Reply::Waiting(_) = reply {
+            if let Some(stream) = waiting.get(&number) {
+                say(stream, reply);
+            }
+        } else if let Some(stream) = waiting.remove(&number) {
             say(&stream, reply);
+            // Ends the thread that waits for the client to go.
+            let _ = stream.shutdown(Shutdown::Both);
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, UnixStream>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn serve(number: u64, stream: UnixStream, replier: &Replier, take: impl Fn(u64, Request)) {
+fn serve(number: u64, stream: UnixStream, replier: &Replier, take: impl Fn(u64, Option<Request>)) {
     let mut line = String::new();
     let read = stream
         .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| BufReader::new((&stream).take(LONGEST)).read_line(&mut line));
-    if read.is_err() {
-        return;
-    }
+        .and_then(|()| BufReader::new((&stream).take(LONGEST)).read_line(&mut line))
+        .and_then(|_| stream.set_read_timeout(None))
+        .and_then(|()| stream.try_clone());
+    let Ok(to_client) = read else { return };
     match serde_json::from_str(&line) {
         Ok(request) => {
-            replier.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(number, stream);
-            take(number, request);
+            replier.waiting().insert(number, to_client);
+            take(number, Some(request));
+            // Nothing more is to come: this ends with the client, or when it has been replied to.
+            let _ = io::copy(&mut &stream, &mut io::sink());
+            take(number, None);
         }
         Err(error) => say(&stream, &Reply::Failed(format!("the daemon does not know this request: {error}"))),
     }

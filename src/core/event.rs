@@ -1,5 +1,6 @@
 //! What goes into the core and what comes out of it. Nothing here does anything.
 
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use crate::device::{Disk, DiskSeq, MountName, UsbDevice};
@@ -129,12 +130,25 @@ pub enum Event {
     },
     /// Something about libvirt's guests.
     Guest(GuestEvent),
-    /// A person wants one name unmounted and locked now.
+    /// A person wants one name unmounted and locked.
     Umount {
         /// To be replied to, once.
         command: CommandId,
         /// Which.
         name: String,
+        /// And what else.
+        wish: Wish,
+        /// Once it is idle, and not refused while it is busy.
+        waits: bool,
+    },
+    /// Whoever gave that command has gone or will wait no longer; what is under way for it goes on.
+    GaveUp(CommandId),
+    /// An [`Action::Eject`] has ended.
+    Ejected {
+        /// Which.
+        job: JobId,
+        /// What came of it.
+        result: EjectResult,
     },
     /// Everything is to be unmounted and locked, and the daemon to end; `None` = a signal said so.
     Stop(Option<CommandId>),
@@ -176,6 +190,28 @@ pub enum UnmountResult {
     /// In use: still mounted. Who uses it, as the end of a sentence; empty after [`Unmount::Expire`], where nobody asks.
     Busy(String),
     /// It failed otherwise: still mounted.
+    Failed(String),
+}
+
+/// What a person wants of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Unmounted and locked.
+    Locked,
+    /// Out of sight at once, and locked with its last user.
+    LockedLater,
+    /// Unmounted, locked, and its disk detached from the system.
+    Ejected,
+}
+
+/// How ejecting went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EjectResult {
+    /// It can be unplugged; a sentence's end that says why.
+    Ejected(String),
+    /// Somebody uses something of it; nothing was changed. Who, as the end of a sentence.
+    Busy(String),
+    /// It failed otherwise.
     Failed(String),
 }
 
@@ -248,16 +284,29 @@ pub enum Action {
     },
     /// Something to do for a guest.
     Guest(GuestAction),
+    /// Flush a disk that nothing of ours is open of, and detach it from the system.
+    Eject {
+        /// Report as.
+        job: JobId,
+        /// The whole disk's node.
+        disk: PathBuf,
+        /// `DISKSEQ` that it must still have.
+        sequence: DiskSeq,
+    },
     /// Read the mount table and report [`Event::Mounts`].
     LookAtMounts,
     /// Report [`Event::Caller`].
     LookAtCaller(RequestId),
+    /// What a command waits for.
+    Tell(CommandId, String),
     /// End of a command.
     Reply(CommandId, Result<String, String>),
     /// A status snapshot for a status file that was opened.
     Show(RequestId, Box<super::Snapshot>),
     /// Something to log.
     Log(Level, String),
+    /// End now, and leave mounts and mappings as they are.
+    Leave,
     /// Everything is closed: unmount the FUSE root and end, or report [`Event::RootBusy`].
     End(Option<CommandId>),
 }

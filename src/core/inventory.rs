@@ -123,8 +123,13 @@ impl Inventory {
         }
     }
 
+    /// The slots that have something of a disk.
+    pub(super) fn owners(&self, disk: DiskSeq) -> impl Iterator<Item = SlotId> {
+        self.owners.get(&disk).into_iter().flatten().map(|&(slot, _)| slot)
+    }
+
     /// Another slot has it, or something that overlaps it.
-    fn is_taken(&self, place: Place, slot: SlotId) -> bool {
+    pub(super) fn is_taken(&self, place: Place, slot: SlotId) -> bool {
         let overlaps =
             |other: Option<u32>| other.is_none() || place.partition.is_none() || other == place.partition;
         self.owners
@@ -144,6 +149,18 @@ impl Inventory {
                 Matches::Several(found.into_iter().map(|(disk, _)| disk).chain([last]).collect())
             }
         }
+    }
+
+    /// The disk that an access would take, images left out.
+    pub(super) fn attached(&self, mount: &Mount) -> Result<&Disk, DiskError> {
+        for spec in mount.disks.iter().filter(|spec| spec.image.is_none()) {
+            match self.matches(spec) {
+                Matches::None => {}
+                Matches::One(disk, _) => return Ok(disk),
+                Matches::Several(disks) => return Err(ambiguous(spec, &disks)),
+            }
+        }
+        Err(absent(mount))
     }
 
     /// An image was found to hold `content`, by libblkid's name.
@@ -230,7 +247,7 @@ fn ambiguous(spec: &DiskSpec, disks: &[&Disk]) -> DiskError {
     DiskError { kind: ErrorKind::Ambiguous, message }
 }
 
-fn taken(disk: &Disk) -> DiskError {
+pub(super) fn taken(disk: &Disk) -> DiskError {
     let message = format!("{} is in use by another mount of this config", disk.node.devnode.display());
     DiskError { kind: ErrorKind::Busy, message }
 }

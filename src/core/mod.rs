@@ -4,6 +4,7 @@
 
 mod event;
 mod inventory;
+mod leaving;
 mod shared;
 mod slot;
 mod snapshot;
@@ -17,8 +18,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use event::{
-    Action, Answer, CommandId, Detached, Event, Hold, JobId, Level, LockResult, MountId, Now, RequestId,
-    SlotId, Unmount, UnmountResult,
+    Action, Answer, CommandId, Detached, EjectResult, Event, Hold, JobId, Level, LockResult, MountId, Now,
+    RequestId, SlotId, Unmount, UnmountResult, Wish,
 };
 pub use shared::Line;
 pub use snapshot::{
@@ -26,7 +27,7 @@ pub use snapshot::{
     Snapshot,
 };
 
-use crate::config::Config;
+use crate::config::{Config, OnExit};
 use shared::Shared;
 use slot::Slot;
 
@@ -106,7 +107,19 @@ impl Core {
             }
             // Not decided upon yet.
             Event::Guest(_) => {}
-            Event::Umount { command, name } => self.umount(command, &name),
+            Event::Umount { command, name, wish, waits } => {
+                self.umount(leaving::Command::new(command, wish, waits), &name);
+            }
+            Event::GaveUp(command) => {
+                let slot = self.slots.iter().find(|slot| slot.has_command(command)).map(|slot| slot.id);
+                if let Some(slot) = slot {
+                    self.with(slot, |slot, shared| slot.gave_up(command, shared));
+                }
+            }
+            Event::Ejected { job, result } => {
+                self.job(job, true, |slot, shared| slot.ejected(job, result, shared));
+            }
+            Event::Stop(None) if self.config.on_exit == OnExit::Keep => self.begin_leaving(),
             Event::Stop(command) => self.begin_stop(command),
             Event::RootBusy(why) => self.refuse_stop(&why),
             Event::RootGone => {
@@ -210,12 +223,29 @@ impl Core {
         }
     }
 
-    fn umount(&mut self, command: CommandId, name: &str) {
-        let slot = self.slots.iter().find(|slot| slot.config.name.as_str() == name).map(|slot| slot.id);
-        match slot {
-            Some(slot) => self.with(slot, |slot, shared| slot.umount(command, shared)),
-            None => self.shared.act(Action::Reply(command, Err(event::unknown_name(name)))),
+    fn umount(&mut self, command: leaving::Command, name: &str) {
+        let Some(slot) = self.slots.iter().find(|slot| slot.config.name.as_str() == name) else {
+            return self.shared.act(Action::Reply(command.id, Err(event::unknown_name(name))));
+        };
+        if self.shared.keeping {
+            return self.shared.act(Action::Reply(command.id, Err(format!("{name}: the daemon ends"))));
         }
+        if command.wish == Wish::Ejected {
+            if let Some(others) = self.others_on_the_disk_of(slot) {
+                let why = format!("{name} is not ejected: its disk is in use by {others} too");
+                return self.shared.act(Action::Reply(command.id, Err(why)));
+            }
+        }
+        self.with(slot.id, |slot, shared| slot.wanted(command, shared));
+    }
+
+    /// The other names that have something of the disk open which this one has, or would be given.
+    fn others_on_the_disk_of(&self, slot: &Slot) -> Option<String> {
+        let disk = slot.disk(&self.shared)?;
+        let owners = self.shared.inventory.owners(disk).filter(|&owner| owner != slot.id);
+        let names: Vec<_> =
+            owners.filter_map(|owner| Some(self.slots.get(owner.0)?.config.name.as_str())).collect();
+        (!names.is_empty()).then(|| names.join(", "))
     }
 
     fn begin_stop(&mut self, command: Option<CommandId>) {
@@ -233,9 +263,33 @@ impl Core {
         }
     }
 
+    /// Ends as soon as no job is under way, and leaves what is mounted.
+    fn begin_leaving(&mut self) {
+        if self.stop.is_some() {
+            return;
+        }
+        self.stop = Some(None);
+        self.shared.stopping = true;
+        self.shared.keeping = true;
+        for number in 0..self.slots.len() {
+            self.with(SlotId(number), |slot, shared| {
+                slot.refuse_commands("the daemon ends", shared);
+                slot.keep(shared);
+            });
+        }
+    }
+
     /// Ends, or refuses to, once every slot is settled.
     fn go_on_stopping(&mut self) {
         let Some(command) = self.stop else { return };
+        if self.shared.keeping {
+            if !self.ending && self.slots.iter().all(Slot::is_at_rest) {
+                self.ending = true;
+                self.shared.log(Level::Info, "ends, and leaves what is mounted to the next run".to_owned());
+                self.shared.act(Action::Leave);
+            }
+            return;
+        }
         let now = self.shared.now.monotonic;
         if self.ending || !self.slots.iter().all(|slot| slot.is_settled(now)) {
             return;
@@ -243,6 +297,9 @@ impl Core {
         let open: Vec<_> = self.slots.iter().filter(|slot| !slot.is_closed()).collect();
         if open.is_empty() {
             self.ending = true;
+            for number in 0..self.slots.len() {
+                self.with(SlotId(number), |slot, shared| slot.refuse_commands("the daemon ends", shared));
+            }
             self.shared.act(Action::End(command));
             return;
         }

@@ -28,8 +28,10 @@ pub struct Line {
 pub(super) struct Shared {
     pub(super) now: Now,
     pub(super) inventory: Inventory,
-    /// Everything is being unmounted, to end.
+    /// The daemon is to end: nothing new is mounted.
     pub(super) stopping: bool,
+    /// When it ends, what is mounted is left to a successor.
+    pub(super) keeping: bool,
     /// Why the daemon cannot end.
     pub(super) refusals: Vec<String>,
     pub(super) events: VecDeque<Line>,
@@ -49,6 +51,7 @@ impl Shared {
             now,
             inventory: Inventory::default(),
             stopping: false,
+            keeping: false,
             refusals: Vec::new(),
             events: VecDeque::new(),
             triggers: 0,
@@ -58,6 +61,11 @@ impl Shared {
             requests: HashMap::new(),
             early: VecDeque::new(),
         }
+    }
+
+    /// Everything is being unmounted, to end.
+    pub(super) fn is_unmounting(&self) -> bool {
+        self.stopping && !self.keeping
     }
 
     pub(super) fn act(&mut self, action: Action) {

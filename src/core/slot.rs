@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::event::{
-    Action, Answer, CommandId, Detached, Hold, JobId, Level, LockResult, MountId, RequestId, SlotId, Unmount,
+    Action, Answer, Detached, Hold, JobId, Level, LockResult, MountId, RequestId, SlotId, Unmount,
     UnmountResult,
 };
 use super::inventory::{Choice, Place};
+use super::leaving::Command;
 use super::shared::Shared;
 use super::waiting::Waiting;
 use crate::config::Mount;
@@ -60,13 +61,15 @@ pub(super) enum State {
     Unmounting { job: JobId, in_use: Box<InUse>, since: SystemTime, attached: Instant, how: Unmount },
     /// Unmounted; a job closes the mapping and sees the loop device go.
     Locking { job: JobId, place: Option<Place>, opened: Box<Opened>, attempts: u32 },
+    /// Nothing is open, and a job detaches the disk from the system: nobody gets anything of it meanwhile.
+    Ejecting { job: JobId, place: Place },
 }
 
 /// What is unmounted but could not be locked. It is tried again while the slot is idle; meanwhile the slot can be
 /// used, with this disk or another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Residue {
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     opened: Opened,
     retry_at: Instant,
     attempts: u32,
@@ -83,7 +86,9 @@ pub(super) struct Slot {
     pub(super) waiting: Waiting,
     pub(super) residues: Vec<Residue>,
     /// Commands that end when it is locked, or cannot be.
-    commands: Vec<CommandId>,
+    pub(super) commands: Vec<Command>,
+    /// While idle: a disk that is to be ejected is tried again then.
+    pub(super) eject_at: Option<Instant>,
     /// Why the last access failed, until the devices change.
     pub(super) failure: Option<DiskError>,
     /// That a disk was pulled in use, until the name is used again.
@@ -101,6 +106,7 @@ impl Slot {
             waiting: Waiting::new(id),
             residues: Vec::new(),
             commands: Vec::new(),
+            eject_at: None,
             failure: None,
             pulled_in_use: None,
             last_retry: None,
@@ -233,7 +239,7 @@ impl Slot {
                 if pulled {
                     // Whoever still waits gets the next disk when this one is gone.
                     self.pulled(shared);
-                } else if shared.stopping {
+                } else if shared.is_unmounting() || !self.commands.is_empty() {
                     self.want_unmounted(shared);
                 }
             }
@@ -293,20 +299,7 @@ impl Slot {
         }
         let in_use = in_use.clone();
         shared.log(Level::Info, format!("{}: was unmounted by somebody else", self.config.name));
-        self.lock(in_use.place, in_use.detached.opened, 0, shared);
-    }
-
-    /// A person, or the end of the daemon, wants it unmounted and locked.
-    pub(super) fn umount(&mut self, command: CommandId, shared: &mut Shared) {
-        let refusal = match &self.state {
-            State::Idle if self.residues.is_empty() => "is not mounted",
-            State::Preparing { .. } | State::Attaching { .. } => "is being mounted for a caller that waits",
-            _ => {
-                self.commands.push(command);
-                return self.want_unmounted(shared);
-            }
-        };
-        shared.act(Action::Reply(command, Err(format!("{} {refusal}", self.config.name))));
+        self.lock_what_lingers(in_use.place, in_use.detached.opened, 0, shared);
     }
 
     /// As soon as the grace of the last trigger allows.
@@ -341,7 +334,11 @@ impl Slot {
             UnmountResult::Gone => {
                 let why = if how == Unmount::Expire { " after disuse" } else { "" };
                 shared.log(Level::Info, format!("{name}: unmounted{why}"));
-                return self.lock(in_use.place, in_use.detached.opened, 0, shared);
+                let (place, opened) = (in_use.place, in_use.detached.opened);
+                if how == Unmount::Lazy && shared.inventory.is_present(place) {
+                    return self.lock_what_lingers(place, opened, 0, shared);
+                }
+                return self.lock(place, opened, 0, shared);
             }
             UnmountResult::Marked => None,
             UnmountResult::Busy(by) => Some(format!("{name} is busy: {by}")),
@@ -355,13 +352,8 @@ impl Slot {
         self.retry_all(shared);
         match refusal {
             _ if pulled && how != Unmount::Lazy => self.unmount(Unmount::Lazy, shared),
-            Some(why) if how != Unmount::Expire => {
-                for command in self.commands.drain(..) {
-                    shared.act(Action::Reply(command, Err(why.clone())));
-                }
-                shared.refused(why);
-            }
-            _ if !self.commands.is_empty() || shared.stopping => self.want_unmounted(shared),
+            Some(why) if how != Unmount::Expire => self.refused(why, shared),
+            _ if !self.commands.is_empty() || shared.is_unmounting() => self.want_unmounted(shared),
             _ => {}
         }
     }
@@ -370,9 +362,20 @@ impl Slot {
         if opened.mapping.is_none() && opened.loop_device.is_none() {
             return self.closed(shared);
         }
+        self.lock_what_lingers(place, opened, attempts, shared);
+    }
+
+    /// [`Slot::lock`] of what may be mounted still, unseen or elsewhere: a disk without mapping is looked at too.
+    fn lock_what_lingers(
+        &mut self,
+        place: Option<Place>,
+        opened: Opened,
+        attempts: u32,
+        shared: &mut Shared,
+    ) {
         let job = shared.next_job(self.id);
         // From the second time on the kernel is asked to close it when the last user goes.
-        let deferred = attempts > 0 || !shared.inventory.is_present(place);
+        let deferred = attempts > 0 || !shared.inventory.is_present(place) || self.is_wanted_lazily();
         shared.act(Action::Lock { job, opened: opened.clone(), deferred });
         self.state = State::Locking { job, place, opened: opened.into(), attempts };
     }
@@ -390,6 +393,8 @@ impl Slot {
                     shared.log(Level::Info, format!("{}: locked", self.config.name));
                 }
                 self.residues.retain(|residue| !same(&residue.opened, &opened));
+                // Whoever met it in use meanwhile would not any more.
+                self.failure.take_if(|failure| failure.kind == ErrorKind::Busy);
                 return self.closed(shared);
             }
             LockResult::Held(why) | LockResult::Failed(why) => why,
@@ -398,34 +403,37 @@ impl Slot {
         if attempts == 0 {
             shared.log(Level::Warning, message.clone());
         }
-        let pause = LOCK_PAUSE.saturating_mul(1 << attempts.min(6)).min(LOCK_PAUSE_MOST);
+        self.lock_refused(&why, &message, shared);
+        let mut pause = LOCK_PAUSE.saturating_mul(1 << attempts.min(6)).min(LOCK_PAUSE_MOST);
+        if !self.commands.is_empty() {
+            pause = LOCK_PAUSE;
+        }
         let retry_at = shared.now.monotonic + pause;
         let attempts = attempts + 1;
-        self.residues.push(Residue { place, opened, retry_at, attempts, message: message.clone() });
+        self.residues.push(Residue { place, opened, retry_at, attempts, message });
         self.state = State::Idle;
-        for command in self.commands.drain(..) {
-            shared.act(Action::Reply(command, Err(message.clone())));
-        }
-        shared.refused(message);
         self.go_on(shared);
     }
 
     /// Nothing is open any more, but perhaps a residue.
     fn closed(&mut self, shared: &mut Shared) {
+        let last = self.place();
         self.release(shared);
         self.state = State::Idle;
         // What is held of a disk that has been pulled is not what a person wants to unplug.
         if !self.residues.iter().any(|residue| shared.inventory.is_present(residue.place)) {
-            for command in self.commands.drain(..) {
-                shared
-                    .act(Action::Reply(command, Ok(format!("{} is unmounted and locked", self.config.name))));
+            self.locked_for_commands(shared);
+            if shared.stopping {
+                self.refuse_commands("unmounted and locked, but not ejected: the daemon is to end", shared);
+            } else if !self.commands.is_empty() {
+                return self.eject(last, shared);
             }
         }
         self.go_on(shared);
     }
 
     /// Whoever came while it was being closed gets the disk after all, unless everything is to end.
-    fn go_on(&mut self, shared: &mut Shared) {
+    pub(super) fn go_on(&mut self, shared: &mut Shared) {
         if shared.stopping {
             self.waiting.fail(libc::EBUSY, shared);
         } else if !self.waiting.is_empty() {
@@ -434,7 +442,7 @@ impl Slot {
     }
 
     /// The disk of this state is given up, unless a residue still holds it.
-    fn release(&mut self, shared: &mut Shared) {
+    pub(super) fn release(&mut self, shared: &mut Shared) {
         let place = self.place();
         if !self.residues.iter().any(|residue| residue.place == place) {
             shared.inventory.release(place, self.id);
@@ -481,7 +489,8 @@ impl Slot {
                     *at = grace;
                 }
                 if unmount_at.is_some_and(|at| at <= now) {
-                    self.unmount(Unmount::Now, shared);
+                    let lazily = self.is_wanted_lazily();
+                    self.unmount(if lazily { Unmount::Lazy } else { Unmount::Now }, shared);
                 } else if expire_at.is_some_and(|at| at <= now) {
                     self.unmount(Unmount::Expire, shared);
                 }
@@ -489,7 +498,9 @@ impl Slot {
             State::Idle => {
                 if let Some(due) = self.residues.iter().position(|residue| residue.retry_at <= now) {
                     let Residue { place, opened, attempts, .. } = self.residues.remove(due);
-                    self.lock(place, opened, attempts, shared);
+                    self.lock_what_lingers(place, opened, attempts, shared);
+                } else if self.eject_at.is_some_and(|at| at <= now) {
+                    self.eject(None, shared);
                 }
             }
             _ => {}
@@ -502,7 +513,7 @@ impl Slot {
             State::Mounted { expire_at, unmount_at, .. } => {
                 [*expire_at, *unmount_at].into_iter().flatten().min()
             }
-            State::Idle => self.residues.iter().map(|residue| residue.retry_at).min(),
+            State::Idle => self.residues.iter().map(|residue| residue.retry_at).chain(self.eject_at).min(),
             _ => None,
         };
         [own, self.waiting.next_tick()].into_iter().flatten().min()
@@ -512,6 +523,7 @@ impl Slot {
     pub(super) fn place(&self) -> Option<Place> {
         match &self.state {
             State::Idle => None,
+            State::Ejecting { place, .. } => Some(*place),
             State::Preparing { place, .. } | State::Locking { place, .. } => *place,
             State::Attaching { in_use, .. }
             | State::Mounted { in_use, .. }
@@ -525,6 +537,23 @@ impl Slot {
             State::Idle => self.residues.iter().all(|residue| residue.retry_at > now),
             State::Mounted { unmount_at, .. } => unmount_at.is_none(),
             _ => false,
+        }
+    }
+
+    /// No job is under way: what is open can be left to a successor.
+    pub(super) fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Idle | State::Mounted { .. })
+    }
+
+    /// What is mounted stays so; what is being opened does not go on.
+    pub(super) fn keep(&mut self, shared: &mut Shared) {
+        match &mut self.state {
+            State::Mounted { unmount_at, expire_at, .. } => {
+                (*unmount_at, *expire_at) = (None, None);
+                self.waiting.fail(libc::EBUSY, shared);
+            }
+            State::Preparing { job, .. } => shared.act(Action::Cancel(*job)),
+            _ => {}
         }
     }
 
@@ -543,6 +572,8 @@ fn pulled_text(in_use: &InUse, doing: &str) -> String {
 
 /// Whether closing one closes the other.
 fn same(one: &Opened, other: &Opened) -> bool {
-    (one.mapping.is_some() && one.mapping == other.mapping)
+    let plain = |opened: &Opened| opened.mapping.is_none() && opened.loop_device.is_none();
+    (plain(one) && plain(other) && one.device == other.device && one.disk_sequence == other.disk_sequence)
+        || (one.mapping.is_some() && one.mapping == other.mapping)
         || (one.loop_device.is_some() && one.loop_device == other.loop_device)
 }

@@ -156,6 +156,7 @@ impl Core {
                     status.state = if absent { MountState::Absent } else { MountState::Failed };
                 }
             }
+            State::Ejecting { .. } => status.error = Some("its disk is being ejected".to_owned()),
             State::Preparing { .. } | State::Attaching { .. } => status.state = MountState::Unlocking,
             State::Mounted { in_use, since, .. } | State::Unmounting { in_use, since, .. } => {
                 status.state = MountState::Mounted;

@@ -14,9 +14,14 @@ use rustix::mount::{MoveMountFlags, move_mount};
 use super::Message;
 use super::turns::Turns;
 use super::workers::Workers;
-use crate::core::{Detached, Event, JobId, LockResult, MountId, RequestId, SlotId, Unmount, UnmountResult};
+use crate::core::{
+    Detached, EjectResult, Event, JobId, LockResult, MountId, RequestId, SlotId, Unmount, UnmountResult,
+};
+use crate::device::DiskSeq;
 use crate::disk::unmount::{self, Expire};
-use crate::disk::{self, Cancel, Closing, DiskError, ErrorKind, Locked, Opened, Order, Prepared, holders};
+use crate::disk::{
+    self, Cancel, Closing, DiskError, EjectError, ErrorKind, Locked, Opened, Order, Prepared, holders,
+};
 use crate::fuse::{Names, Replies};
 
 /// Closing a mapping waits for the kernel and udev; longer than this is a failure, and tried again.
@@ -89,6 +94,13 @@ impl Jobs {
         self.spawn(
             move || Event::Locked { job, result: lock(&opened, deferred) },
             move |why| Event::Locked { job, result: LockResult::Failed(why) },
+        );
+    }
+
+    pub(super) fn eject(self: &Arc<Self>, job: JobId, disk: PathBuf, sequence: DiskSeq) {
+        self.spawn(
+            move || Event::Ejected { job, result: eject(&disk, sequence) },
+            move |why| Event::Ejected { job, result: EjectResult::Failed(why) },
         );
     }
 
@@ -225,6 +237,14 @@ fn take_away(path: &Path, mount: MountId, how: Unmount) -> UnmountResult {
         unmount::Unmount::Unmounted | unmount::Unmount::NotMounted => UnmountResult::Gone,
         unmount::Unmount::Busy => UnmountResult::Busy(holders::of_mount(mount)),
         unmount::Unmount::Error(error) => failed(error),
+    }
+}
+
+fn eject(disk: &Path, sequence: DiskSeq) -> EjectResult {
+    match disk::eject(disk, sequence.0) {
+        Ok(how) => EjectResult::Ejected(how.sentence(disk)),
+        Err(EjectError::Busy(by)) => EjectResult::Busy(format!("{} is in use: {by}", disk.display())),
+        Err(error) => EjectResult::Failed(error.to_string()),
     }
 }
 

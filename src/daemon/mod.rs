@@ -12,6 +12,7 @@ mod turns;
 mod workers;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Instant, SystemTime};
@@ -21,7 +22,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::control::{self, Replier, Reply, Request};
-use crate::core::{Action, CommandId, Core, Event, Level, Now, RequestId, Snapshot};
+use crate::core::{Action, CommandId, Core, Event, Level, Now, RequestId, Snapshot, Wish};
 use crate::device::udev::Monitor;
 use crate::device::{DeviceEvent, MonitorError};
 use crate::disk::holders;
@@ -73,6 +74,8 @@ pub(crate) enum Message {
 pub struct Daemon {
     turns: Turns<Message>,
     timer: Arc<Timer>,
+    /// The root is to be left as it is.
+    leaves: Arc<AtomicBool>,
     /// Keep what they stand for alive.
     _monitor: Monitor,
     _control: control::Server,
@@ -87,6 +90,15 @@ struct Machine {
     alarm: Option<Instant>,
 }
 
+/// How a daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its root is unmounted.
+    Unmounted,
+    /// Its root is dead, and what was mounted below it stays.
+    Left,
+}
+
 /// Does the core's actions.
 struct Shell {
     jobs: Arc<Jobs>,
@@ -96,6 +108,7 @@ struct Shell {
     callers: Sender<(RequestId, u32)>,
     root: Root,
     ending: Option<Option<CommandId>>,
+    leaves: Arc<AtomicBool>,
 }
 
 /// The FUSE root's mount.
@@ -140,6 +153,7 @@ impl Daemon {
             preparing: Mutex::default(),
             workers: Arc::default(),
         });
+        let leaves = Arc::new(AtomicBool::new(false));
         let shell = Shell {
             mounts: mounts::Watcher::start(&mountpoint, &names, &turns)
                 .map_err(needs("watch the mount table"))?,
@@ -149,6 +163,7 @@ impl Daemon {
             jobs,
             root,
             ending: None,
+            leaves: Arc::clone(&leaves),
         };
         let control = listen(root_device, &shell.replier, &turns).map_err(needs("listen in /run/mydisks"))?;
         signals::watch(&turns).map_err(needs("watch for signals"))?;
@@ -166,14 +181,15 @@ impl Daemon {
         memory::release();
         // Whoever has come meanwhile finds what was left.
         turns.begin(move |message| machine.take(message));
-        Ok(Self { turns, timer, _monitor: monitor, _control: control })
+        Ok(Self { turns, timer, leaves, _monitor: monitor, _control: control })
     }
 
-    /// Serves until the root is unmounted.
-    pub fn run(self) {
+    /// Serves until the root is unmounted, or until it is to be left to a successor.
+    pub fn run(self) -> End {
         while self.timer.wait() {
             self.turns.bring(Message::Event(Event::Tick));
         }
+        if self.leaves.load(Ordering::SeqCst) { End::Left } else { End::Unmounted }
     }
 }
 
@@ -195,6 +211,9 @@ impl Machine {
                 }
                 None => self.handle(Event::RootGone),
             },
+        }
+        if self.shell.leaves.load(Ordering::SeqCst) {
+            return self.timer.end();
         }
         let alarm = self.core.next_wakeup();
         if alarm != self.alarm {
@@ -225,6 +244,7 @@ impl Shell {
             Action::Lock { job, opened, deferred } => self.jobs.lock(job, opened, deferred),
             // There is no connection to libvirt yet.
             Action::Guest(_) => {}
+            Action::Eject { job, disk, sequence } => self.jobs.eject(job, disk, sequence),
             Action::LookAtMounts => self.mounts.look(),
             Action::LookAtCaller(request) => {
                 if let Some(thread) = self.jobs.replies.thread(request) {
@@ -232,6 +252,7 @@ impl Shell {
                     let _ = self.callers.send((request, thread));
                 }
             }
+            Action::Tell(command, what) => self.reply(Some(command), &Reply::Waiting(what)),
             Action::Reply(command, result) => {
                 let reply = result.map_or_else(Reply::Failed, Reply::Done);
                 self.reply(Some(command), &reply);
@@ -248,6 +269,7 @@ impl Shell {
             Action::Log(Level::Info, text) => tracing::info!("{text}"),
             Action::Log(Level::Warning, text) => tracing::warn!("{text}"),
             Action::Log(Level::Error, text) => tracing::error!("{text}"),
+            Action::Leave => self.leaves.store(true, Ordering::SeqCst),
             Action::End(command) => {
                 self.ending = Some(command);
                 self.unmount_root();
@@ -365,8 +387,15 @@ fn listen(root_device: u64, replier: &Replier, turns: &Turns<Message>) -> std::i
     control::Server::start(device, replier.clone(), move |number, request| {
         let command = CommandId(number);
         let event = match request {
-            Request::Umount { name } => Event::Umount { command, name },
-            Request::Stop => Event::Stop(Some(command)),
+            Some(Request::Umount { name, lazy, wait }) => {
+                let wish = if lazy { Wish::LockedLater } else { Wish::Locked };
+                Event::Umount { command, name, wish, waits: wait }
+            }
+            Some(Request::Eject { name, wait }) => {
+                Event::Umount { command, name, wish: Wish::Ejected, waits: wait }
+            }
+            Some(Request::Stop) => Event::Stop(Some(command)),
+            None => Event::GaveUp(command),
         };
         turns.bring(Message::Event(event));
     })

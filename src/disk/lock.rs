@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::cancel::{Cancel, Limits};
 use super::cryptsetup::Cryptsetup;
+use super::node::Node;
 use super::{DiskError, ErrorKind, Opened, image, mapping};
 
 /// What to do with a mapping that somebody still has open.
@@ -29,7 +30,8 @@ pub enum Locked {
 }
 
 /// Closes the mapping and waits for the loop device to be freed. What is gone already is fine, and so is a mapping of
-/// that name that is not the one that was opened. Asks the kernel, not the program, what became of it. The loop device
+/// that name that is not the one that was opened. Of a disk with neither it is told whether somebody has it mounted
+/// still. Asks the kernel, not the program, what became of it. The loop device
 /// frees itself; udev may have it open for a moment, so that is waited for until the deadline, a second at most.
 ///
 /// # Errors
@@ -65,6 +67,7 @@ pub fn lock_with(
         }
     }
     match &opened.loop_device {
+        None if opened.mapping.is_none() => lingers(opened),
         Some(device) if !becomes_free(device, opened.disk_sequence, limits) => match closing {
             Closing::IfUnused => Ok(Locked::Held),
             // It was attached so that it frees itself.
@@ -72,6 +75,17 @@ pub fn lock_with(
         },
         _ => Ok(Locked::Closed),
     }
+}
+
+/// Whether a disk without mapping is still in use, although our mount of it is gone from sight: it may be mounted
+/// elsewhere, or live on for those who were in it.
+fn lingers(opened: &Opened) -> Result<Locked, DiskError> {
+    let node = match Node::open(&opened.device) {
+        Err(error) if error.kind == ErrorKind::Absent => return Ok(Locked::Closed),
+        node => node?,
+    };
+    let is_another = node.disk_sequence()? != opened.disk_sequence;
+    Ok(if is_another || !node.is_claimed()? { Locked::Closed } else { Locked::WhenUnused })
 }
 
 /// Closes one mapping, and asks the kernel what became of it.

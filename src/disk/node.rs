@@ -91,12 +91,31 @@ impl Node {
     /// Whether a mount, a mapping, swap, RAID or a program with O_EXCL holds it, or a partition of it
     /// (`bd_may_claim` in block/bdev.c). Leaves nothing behind: the claim is given back at once.
     pub(super) fn is_claimed(&self) -> Result<bool, DiskError> {
+        Ok(self.claim()?.is_none())
+    }
+
+    /// Keeps everybody else from what [`Node::is_claimed`] lists for as long as the file is open; `None` if it is claimed.
+    pub(super) fn claim(&self) -> Result<Option<File>, DiskError> {
         let exclusive = (rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::EXCL).bits() as i32;
         match OpenOptions::new().read(true).custom_flags(exclusive).open(&self.path) {
-            Ok(_claim) => Ok(false),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => Ok(true),
+            Ok(claim) => Ok(Some(claim)),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::BUSY) => Ok(None),
             Err(error) => Err(DiskError::system(format_args!("Cannot open {}", self.path.display()), &error)),
         }
+    }
+
+    /// Writes out what the kernel still keeps for it (fsync(2) of a block device).
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// It and the partitions that the kernel knows on it.
+    pub(super) fn with_partitions(&self) -> Result<Vec<Self>, DiskError> {
+        let partitions = partitions_of(self).map_err(|error| {
+            DiskError::system(format_args!("Cannot list the partitions of {}", self.path.display()), &error)
+        })?;
+        let partitions = partitions.iter().map(|(_, path)| Self::open(path));
+        std::iter::once(Ok(self.clone())).chain(partitions).collect()
     }
 
     /// Whether the device can no longer be reached under its name: unplugged, or its medium taken out.

@@ -167,7 +167,13 @@ fn number(mounts: BTreeMap<String, (Vec<Shape>, Mount)>, guests: BTreeMap<String
                 .collect(),
         })
         .collect();
-    Config { mountpoint: "/mnt/my disks".into(), libvirt: "test:///default".into(), mounts, guests }
+    Config {
+        mountpoint: "/mnt/my disks".into(),
+        libvirt: "test:///default".into(),
+        on_exit: OnExit::Keep,
+        mounts,
+        guests,
+    }
 }
 
 fn rule(kind: u8, serial: &str, number: usize) -> UsbRule {
@@ -183,6 +189,7 @@ fn rule(kind: u8, serial: &str, number: usize) -> UsbRule {
 fn written(config: &Config) -> String {
     let mut text = format!("mountpoint = {}\n", string(config.mountpoint.to_str().unwrap()));
     writeln!(text, "libvirt = {}", string(&config.libvirt)).unwrap();
+    writeln!(text, "on-exit = 'keep'").unwrap();
     for mount in &config.mounts {
         let disks: Vec<_> =
             mount.disks.iter().map(|disk| format!("{{ {} }}", keys_of(disk).join(", "))).collect();

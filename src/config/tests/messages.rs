@@ -427,6 +427,7 @@ fn each_kind_of_error_names_the_key_and_the_fault() {
         ("mountpoint = '/mnt/../etc'", "mountpoint", "must have no `.`"),
         ("mountpoint = \"/mnt\\n\"", "mountpoint", "control characters"),
         ("mountpoint = ''", "mountpoint", "must not be empty"),
+        ("on-exit = 'unmont'", "on-exit", "must be `unmount` or `keep`"),
         ("libvirt = ''", "libvirt", "must be a libvirt URI"),
         ("libvirt = 'system'", "libvirt", "must be a libvirt URI"),
         ("libvirt = 'qemu:///a b'", "libvirt", "must be a libvirt URI"),

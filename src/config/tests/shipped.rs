@@ -36,6 +36,7 @@ fn the_designs_example_means_what_it_says() {
     let expected = Config {
         mountpoint: "/mnt/mydisks".into(),
         libvirt: "qemu:///system".into(),
+        on_exit: OnExit::Unmount,
         mounts: vec![Arc::new(Mount {
             name: "backup".parse().unwrap(),
             disks: vec![

@@ -21,8 +21,10 @@ enum Step {
     PrepareAlthoughPulled(usize),
     UnmountOutside(usize),
     ReportMounts,
-    Umount(usize),
+    Umount(usize, Wish, bool),
+    GiveUp(usize),
     Stop,
+    Signal,
     Pass(u64),
 }
 
@@ -35,6 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Some(ErrorKind::Absent)),
         1 => Just(Some(ErrorKind::TimedOut)),
     ];
+    let wish = prop_oneof![Just(Wish::Locked), Just(Wish::LockedLater), Just(Wish::Ejected)];
     let time = prop_oneof![Just(0), Just(1), 200..1500_u64, 5_000..40_000_u64];
     prop_oneof![
         4 => (0..NAMES, any::<bool>()).prop_map(|(slot, lock)| Step::Enter(slot, lock)),
@@ -48,8 +51,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which.clone().prop_map(Step::PrepareAlthoughPulled),
         1 => (0..NAMES).prop_map(Step::UnmountOutside),
         2 => Just(Step::ReportMounts),
-        1 => (0..NAMES).prop_map(Step::Umount),
+        2 => (0..NAMES, wish, any::<bool>()).prop_map(|(slot, wish, waits)| Step::Umount(slot, wish, waits)),
+        1 => which.clone().prop_map(Step::GiveUp),
         1 => Just(Step::Stop),
+        1 => Just(Step::Signal),
         4 => time.prop_map(Step::Pass),
     ]
 }
@@ -110,13 +115,21 @@ fn apply(world: &mut World, step: Step) {
             world.mounted.remove(&SlotId(slot));
         }
         Step::ReportMounts => world.report_mounts(),
-        Step::Umount(slot) => {
-            let command = world.command();
-            world.send(Event::Umount { command, name: ["a", "b"][slot].into() });
+        Step::Umount(slot, wish, waits) => {
+            world.umount(["a", "b"][slot], wish, waits);
+        }
+        Step::GiveUp(which) => {
+            let waiting = world.commands.iter().nth(which % world.commands.len().max(1)).copied();
+            if let Some(command) = waiting {
+                world.send(Event::GaveUp(command));
+            }
         }
         Step::Stop => {
             let command = world.command();
             world.send(Event::Stop(Some(command)));
+        }
+        Step::Signal => {
+            world.send(Event::Stop(None));
         }
         Step::Pass(milliseconds) => world.pass(Duration::from_millis(milliseconds)),
     }
@@ -146,17 +159,25 @@ fn come_to_rest(world: &mut World) {
     panic!("no rest: waiting {:?} jobs {:?} open {:?}", world.waiting, world.jobs, world.open);
 }
 
+fn whatever_happens(mut world: World, steps: Vec<Step>) {
+    for step in steps {
+        if !world.ended {
+            apply(&mut world, step);
+        }
+    }
+    come_to_rest(&mut world);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_rules_hold_whatever_happens_and_everything_comes_to_rest(steps in prop::collection::vec(step(), 0..120)) {
-        let mut world = World::new();
-        for step in steps {
-            if !world.ended {
-                apply(&mut world, step);
-            }
-        }
-        come_to_rest(&mut world);
+        whatever_happens(World::new(), steps);
+    }
+
+    #[test]
+    fn the_rules_hold_too_if_mounts_are_kept_at_the_end(steps in prop::collection::vec(step(), 0..60)) {
+        whatever_happens(World::with("on-exit = \"keep\"\n"), steps);
     }
 }

@@ -401,8 +401,7 @@ fn a_pulled_disk_that_is_held_does_not_make_the_umount_of_the_next_one_fail() {
     world.end_job(only_job(&world), None); // unmounted
     world.end_job(only_job(&world), Some(ErrorKind::Busy)); // held
     mount(&mut world, A);
-    let command = world.command();
-    world.send(Event::Umount { command, name: "a".into() });
+    let command = world.umount("a", Wish::Locked, false);
     world.pass(Duration::from_secs(1));
     world.end_job(only_job(&world), None);
     world.end_job(only_job(&world), None);

@@ -43,6 +43,7 @@ pub(super) enum Job {
     Attach(String),
     Unmount(MountId, Unmount),
     Lock(Option<String>),
+    Eject(DiskSeq),
 }
 
 /// A mapping: what a slot has open, whether or not it is mounted.
@@ -66,6 +67,8 @@ pub(super) struct World {
     pub(super) looked_at: BTreeSet<RequestId>,
     pub(super) commands: BTreeSet<CommandId>,
     pub(super) replies: BTreeMap<CommandId, Result<String, String>>,
+    /// What each command was last told to wait for.
+    pub(super) told: BTreeMap<CommandId, String>,
     /// The errno of each request that failed.
     pub(super) errors: Vec<i32>,
     /// By name.
@@ -79,7 +82,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let config = config::parse(CONFIG, Path::new("test.toml")).unwrap();
+        Self::with("")
+    }
+
+    /// With more keys at the top of the config.
+    pub(super) fn with(more: &str) -> Self {
+        let config = config::parse(&format!("{more}{CONFIG}"), Path::new("test.toml")).unwrap();
         let start = Instant::now();
         let now = Now { monotonic: start, wall: SystemTime::UNIX_EPOCH };
         Self {
@@ -94,6 +102,7 @@ impl World {
             looked_at: BTreeSet::new(),
             commands: BTreeSet::new(),
             replies: BTreeMap::new(),
+            told: BTreeMap::new(),
             errors: Vec::new(),
             open: BTreeMap::new(),
             mounted: BTreeMap::new(),
@@ -172,6 +181,12 @@ impl World {
         command
     }
 
+    pub(super) fn umount(&mut self, name: &str, wish: Wish, waits: bool) -> CommandId {
+        let command = self.command();
+        self.send(Event::Umount { command, name: name.into(), wish, waits });
+        command
+    }
+
     /// The mount table is read now.
     pub(super) fn report_mounts(&mut self) {
         self.asked = false;
@@ -219,6 +234,18 @@ impl World {
                     Some(_) => LockResult::Failed("it failed".into()),
                 };
                 self.send(Event::Locked { job, result });
+            }
+            Job::Eject(seq) => {
+                let result = match error {
+                    None | Some(ErrorKind::Absent) => EjectResult::Ejected("it can be unplugged".into()),
+                    Some(ErrorKind::Busy) => EjectResult::Busy("pid 1 (root, dd): open device".into()),
+                    Some(_) => EjectResult::Failed("it failed".into()),
+                };
+                let gone = matches!(result, EjectResult::Ejected(_));
+                self.send(Event::Ejected { job, result });
+                if gone && self.disks.contains_key(&seq) {
+                    self.pull(seq);
+                }
             }
         }
     }
@@ -292,7 +319,16 @@ impl World {
                 assert!(!self.mounted.contains_key(&slot), "locked while mounted");
                 self.add_job(*job, slot, Job::Lock(opened.mapping.clone()));
             }
+            Action::Eject { job, sequence, .. } => {
+                let slot = self.core.shared.slot_of_job(*job).expect("a job has a slot");
+                self.add_job(*job, slot, Job::Eject(*sequence));
+            }
             Action::LookAtMounts => self.asked = true,
+            Action::Tell(command, what) => {
+                assert!(self.commands.contains(command), "told after the reply: {action:?}");
+                let before = self.told.insert(*command, what.clone());
+                assert_ne!(before.as_ref(), Some(what), "told twice");
+            }
             Action::LookAtCaller(request) => {
                 self.looked_at.insert(*request);
             }
@@ -305,6 +341,11 @@ impl World {
                 if let Some(command) = command {
                     assert!(self.commands.remove(command));
                 }
+                self.ended = true;
+            }
+            Action::Leave => {
+                assert!(self.jobs.is_empty() && self.commands.is_empty());
+                assert!(self.waiting.is_empty(), "left without an answer: {:?}", self.waiting);
                 self.ended = true;
             }
             Action::Guest(_) | Action::Show(..) | Action::Log(..) => {}
@@ -335,8 +376,22 @@ impl World {
         assert!(!self.waiting.values().any(waits), "move_mount would wait for ever");
     }
 
+    /// Of a disk that is being ejected nothing is open, nor about to be.
+    fn nothing_is_ejected_in_use(&self) {
+        let ejecting = self.jobs.values().filter_map(|(_, job)| match job {
+            Job::Eject(seq) => Some(*seq),
+            _ => None,
+        });
+        for seq in ejecting {
+            assert!(self.open.values().all(|open| open.disk != Some(seq)), "ejected while it is open");
+            let opening = |job: &Job| matches!(job, Job::Prepare(order) if disk_of(order) == Some(seq));
+            assert!(!self.jobs.values().any(|(_, job)| opening(job)), "opened while it is ejected");
+        }
+    }
+
     /// What must hold after every event.
     fn check_rest(&self) {
+        self.nothing_is_ejected_in_use();
         let mut owners = BTreeMap::new();
         for open in self.open.values() {
             if let Some(disk) = open.disk {

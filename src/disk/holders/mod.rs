@@ -69,6 +69,11 @@ impl Subject {
         Self { filesystems: devices.clone(), devices, is_unmounted: true }
     }
 
+    /// Block devices that nobody shall have open, mount or lie on: a disk and its partitions.
+    pub fn devices(devices: Vec<u64>) -> Self {
+        Self { filesystems: devices.clone(), devices, is_unmounted: true }
+    }
+
     fn is_device(&self, path: &Path) -> bool {
         !self.devices.is_empty() && block_devnum(path).is_some_and(|devnum| self.devices.contains(&devnum))
     }

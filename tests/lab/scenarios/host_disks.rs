@@ -1,6 +1,7 @@
 //! The host's disks, from the plug to the locked disk: what a person at the machine sees.
 
 mod access;
+mod leaving;
 mod lifetime;
 mod pulls;
 mod refusals;
@@ -68,6 +69,18 @@ pub(crate) const PULLS: &[Scenario] = scenarios![
     pulls::second_disk_waits_and_takes_over_when_the_first_is_pulled,
     pulls::disks_are_exchanged_after_umount_with_no_other_command,
     pulls::disks_are_exchanged_after_disuse_with_no_command_at_all,
+];
+
+/// Disks that are sent away.
+pub(crate) const LEAVING: &[Scenario] = scenarios![
+    leaving::ejected_disk_is_locked_and_detached_and_comes_back_when_plugged_in_again,
+    leaving::ejected_disk_gives_way_to_the_next_of_the_list,
+    leaving::eject_is_refused_while_anybody_uses_anything_of_the_disk,
+    leaving::lazily_unmounted_disk_is_locked_when_its_last_user_ends,
+    leaving::lazily_unmounted_plain_disk_is_shown_as_in_use_until_its_last_user_ends,
+    leaving::umount_that_waits_says_for_whom_and_is_done_when_he_has_gone,
+    leaving::who_gives_up_waiting_leaves_the_disk_mounted,
+    leaving::sigterm_keeps_what_is_mounted_if_the_config_says_so,
 ];
 
 const KEY: &[u8] = b"correct horse battery staple\n";

@@ -28,6 +28,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "facts", scenarios: facts::SCENARIOS },
     Group { name: "host_disks", scenarios: host_disks::SCENARIOS },
     Group { name: "pulls", scenarios: host_disks::PULLS },
+    Group { name: "leaving", scenarios: host_disks::LEAVING },
     Group { name: "suites", scenarios: SUITES },
 ];
 
