@@ -1,6 +1,7 @@
 //! The daemon: threads and channels that wire the edges to the core, nothing else. The edges report to the core as
 //! events; it takes them one at a time, on the thread of whoever brings one.
 
+mod guests;
 mod jobs;
 mod log;
 mod memory;
@@ -29,6 +30,7 @@ use crate::disk::holders;
 use crate::disk::unmount::{Unmount, unmount};
 use crate::fuse::{self, DetachedRoot, Names, Replies, RootAttributes, Serving, StatusFile};
 use crate::status;
+use guests::Guests;
 use jobs::Jobs;
 use timer::Timer;
 use turns::Turns;
@@ -102,6 +104,7 @@ pub enum End {
 /// Does the core's actions.
 struct Shell {
     jobs: Arc<Jobs>,
+    guests: Guests,
     serving: Serving,
     replier: Replier,
     mounts: mounts::Watcher,
@@ -159,6 +162,7 @@ impl Daemon {
                 .map_err(needs("watch the mount table"))?,
             callers: watch_callers(&turns).map_err(needs("start a thread"))?,
             replier: Replier::default(),
+            guests: Guests::new(&config.libvirt, &turns),
             serving,
             jobs,
             root,
@@ -168,6 +172,7 @@ impl Daemon {
         let control = listen(root_device, &shell.replier, &turns).map_err(needs("listen in /run/mydisks"))?;
         signals::watch(&turns).map_err(needs("watch for signals"))?;
 
+        let has_guests = !config.guests.is_empty();
         let core = Core::new(Arc::new(config), now());
         let mut machine = Machine { core, shell, timer: Arc::clone(&timer), alarm: None };
         // An error: devices are no longer reported, which has been an event.
@@ -177,6 +182,10 @@ impl Daemon {
         detached.attach(&mountpoint).map_err(|error| StartError::Fuse { path: mountpoint.clone(), error })?;
         for event in left.attach(&names, &mountpoint) {
             machine.handle(event);
+        }
+        // Last: what is mounted is known before anything is given away.
+        if has_guests {
+            machine.shell.guests.start();
         }
         memory::release();
         // Whoever has come meanwhile finds what was left.
@@ -242,9 +251,8 @@ impl Shell {
             Action::Abandon(job) => self.jobs.abandon(job),
             Action::Unmount { job, slot, mount, how } => self.jobs.unmount(job, slot, mount, how),
             Action::Lock { job, opened, deferred } => self.jobs.lock(job, opened, deferred),
-            // There is no connection to libvirt yet.
-            Action::Guest(_) => {}
             Action::Eject { job, disk, sequence } => self.jobs.eject(job, disk, sequence),
+            Action::Guest(action) => self.guests.act(action),
             Action::LookAtMounts => self.mounts.look(),
             Action::LookAtCaller(request) => {
                 if let Some(thread) = self.jobs.replies.thread(request) {

@@ -16,6 +16,7 @@ mod present;
 mod printable;
 mod record;
 mod spec;
+mod sysfs;
 pub mod udev;
 mod usb;
 
@@ -33,3 +34,4 @@ pub use matching::Found;
 pub use present::{BlockNode, Content, Disk, DiskSeq, Partition, UsbDevice};
 pub use printable::printable;
 pub use spec::{DiskSpec, UsbRule};
+pub use sysfs::usb_id_at;

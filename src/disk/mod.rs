@@ -4,6 +4,7 @@
 mod blkid;
 mod busy;
 mod cancel;
+mod claim;
 mod content;
 mod cryptsetup;
 mod device_mapper;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 pub use cancel::Cancel;
+pub use claim::{Claim, claim};
 pub use content::hint;
 pub use cryptsetup::Cryptsetup;
 pub use eject::{EjectError, Ejected, eject};

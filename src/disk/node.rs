@@ -211,7 +211,7 @@ impl Disk {
 }
 
 /// The partitions that the kernel knows of: directories below the disk's own in sysfs with a file `partition`.
-fn partitions_of(disk: &Node) -> io::Result<Vec<(u32, PathBuf)>> {
+pub(super) fn partitions_of(disk: &Node) -> io::Result<Vec<(u32, PathBuf)>> {
     let name = kernel_name(disk.devnum)?;
     let mut partitions = Vec::new();
     for entry in std::fs::read_dir(disk.sysfs())? {

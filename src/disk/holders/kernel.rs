@@ -32,7 +32,7 @@ pub(super) fn holders(subject: &Subject, mounts: &Mounts) -> Vec<Holder> {
 }
 
 /// Loop devices and their files, as sysfs tells; LOOP_GET_STATUS would ask the file's own file system.
-fn loops() -> Vec<(PathBuf, PathBuf)> {
+pub(in crate::disk) fn loops() -> Vec<(PathBuf, PathBuf)> {
     let Ok(devices) = fs::read_dir("/sys/block") else { return Vec::new() };
     let devices = devices.filter_map(|device| {
         let device = device.ok()?;

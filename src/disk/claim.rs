@@ -1,0 +1,58 @@
+//! A whole disk for somebody who opens it by name: a guest. Proves that it is the one meant and that nothing on the host
+//! has it, and keeps others away for as long as that must be so. Knows nothing of guests.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::node::{Disk, Node, partitions_of};
+use super::{DiskError, ErrorKind, busy, holders};
+
+/// Holds a disk: until it is dropped nothing on the host can mount it, map it or make it swap, nor a partition of it.
+#[derive(Debug)]
+pub struct Claim {
+    _exclusive: File,
+}
+
+/// Claims the disk that udev showed as `path` with this DISKSEQ.
+///
+/// # Errors
+/// [`ErrorKind::Absent`] if it was unplugged; [`ErrorKind::Busy`], with who, if it or a partition of it is mounted, has
+/// a mapping, RAID or loop device on it, is swap, or is open exclusively.
+pub fn claim(path: &Path, sequence: u64) -> Result<Claim, DiskError> {
+    let disk = Disk::open(path, sequence, &[])?;
+    let exclusive = open_exclusively(path).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::BUSY) => DiskError::new(ErrorKind::Busy, who(&disk.node)),
+        _ => DiskError::system(format_args!("Cannot open {}", path.display()), &error),
+    })?;
+    // A loop device opens what is under it like any program.
+    match loop_device_on(&disk.node) {
+        Some(refusal) => Err(DiskError::new(ErrorKind::Busy, refusal)),
+        None => Ok(Claim { _exclusive: exclusive }),
+    }
+}
+
+/// Fails for partitions that are in use as well (`bd_may_claim` in block/bdev.c).
+fn open_exclusively(path: &Path) -> std::io::Result<File> {
+    let exclusive = (rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::EXCL).bits() as i32;
+    OpenOptions::new().read(true).custom_flags(exclusive).open(path)
+}
+
+/// Which of the disk and its partitions is held, and by what.
+fn who(disk: &Node) -> String {
+    let partitions = partitions_of(disk).unwrap_or_default();
+    let held = partitions.iter().filter_map(|(_, path)| Node::open(path).ok());
+    let held = held.into_iter().find(|partition| partition.is_claimed().unwrap_or(false));
+    let node = held.as_ref().unwrap_or(disk);
+    format!("{} {}", node.path.display(), busy::holder(node))
+}
+
+fn loop_device_on(disk: &Node) -> Option<String> {
+    let partitions = partitions_of(disk).unwrap_or_default();
+    let nodes: Vec<PathBuf> = partitions.into_iter().map(|(_, path)| path).collect();
+    let is_ours = |file: &Path| file == disk.path || nodes.iter().any(|node| node == file);
+    let (device, file) = holders::loops().into_iter().find(|(_, file)| is_ours(file))?;
+    Some(format!("{} is held by loop device {}", file.display(), device.display()))
+}

@@ -1,0 +1,86 @@
+//! The whole edge against libvirt's driver for tests: what it reports, and that work ends in one sentence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, unbounded};
+
+use super::libvirt::Power;
+use super::{Bus, GuestAction, GuestEvent, Guests, NewDevice, Ticket};
+
+/// Long enough for every machine; a test that waits for it has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn start(uri: &str, claim: fn() -> Result<(), String>) -> (Guests, Receiver<GuestEvent>) {
+    let (told, events) = unbounded();
+    let claim = Arc::new(move |_: &NewDevice| claim().map(|()| Box::new(()) as Box<dyn Send>));
+    let guests = Guests::start(uri, claim, Arc::new(move |event| drop(told.send(event)))).unwrap();
+    (guests, events)
+}
+
+fn attach() -> GuestAction {
+    let device = NewDevice::Disk {
+        node: "/dev/sdb".into(),
+        diskseq: 9,
+        target: "vdb".into(),
+        bus: Bus::Virtio,
+        serial: None,
+        read_only: false,
+        alias: "ua-mydisks-1".into(),
+    };
+    GuestAction::Attach { ticket: Ticket(1), guest: "test".parse().unwrap(), device }
+}
+
+fn next(events: &Receiver<GuestEvent>) -> GuestEvent {
+    events.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn all_domains_are_reported_and_each_look_is_answered() {
+    let power = Power::new();
+    let (guests, events) = start(&power.uri(), || Ok(()));
+    let GuestEvent::Connected(domains) = next(&events) else { panic!("not connected") };
+    assert_eq!(domains.len(), 1);
+    assert!(domains[0].name == "test" && domains[0].live.is_some());
+    guests.act(GuestAction::Look("test".into()));
+    assert_eq!(next(&events), GuestEvent::Seen { name: "test".into(), domain: Some(domains[0].clone()) });
+    guests.act(GuestAction::Look("no such".into()));
+    assert_eq!(next(&events), GuestEvent::Seen { name: "no such".into(), domain: None });
+}
+
+#[test]
+fn work_ends_with_a_look_and_then_its_sentence() {
+    let power = Power::new();
+    let (guests, events) = start(&power.uri(), || Ok(()));
+    assert!(matches!(next(&events), GuestEvent::Connected(_)));
+    guests.act(attach());
+    assert!(matches!(next(&events), GuestEvent::Seen { domain: Some(_), .. }));
+    let GuestEvent::Done { ticket: Ticket(1), result: Err(why) } = next(&events) else { panic!("not done") };
+    assert!(
+        why.starts_with("libvirt does not attach /dev/sdb as vdb to test: ") && !why.contains('\n'),
+        "{why}"
+    );
+}
+
+#[test]
+fn what_the_host_does_not_give_is_not_attached() {
+    let power = Power::new();
+    let (guests, events) = start(&power.uri(), || Err("/dev/sdb is mounted at /mnt".into()));
+    assert!(matches!(next(&events), GuestEvent::Connected(_)));
+    guests.act(attach());
+    assert!(matches!(next(&events), GuestEvent::Seen { domain: Some(_), .. }));
+    let result = Err("/dev/sdb is mounted at /mnt".to_owned());
+    assert_eq!(next(&events), GuestEvent::Done { ticket: Ticket(1), result });
+}
+
+#[test]
+fn without_a_connection_it_is_said_why_and_tried_again_and_work_is_reported_done() {
+    let (guests, events) = start("nosuch:///system", || Ok(()));
+    for _ in 0..2 {
+        let GuestEvent::Disconnected(why) = next(&events) else { panic!("connected") };
+        assert!(why.starts_with("no connection to libvirt at nosuch:///system: "), "{why}");
+    }
+    guests.act(attach());
+    let done = events.iter().find(|event| matches!(event, GuestEvent::Done { .. }));
+    assert!(matches!(done, Some(GuestEvent::Done { ticket: Ticket(1), result: Err(_) })));
+}
