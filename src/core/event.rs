@@ -130,6 +130,22 @@ pub enum Event {
     },
     /// Something about libvirt's guests.
     Guest(GuestEvent),
+    /// A person wants a device to go to a guest.
+    GuestAttach {
+        /// To be replied to, once.
+        command: CommandId,
+        /// An id, vendor:product, USB port or device node.
+        device: String,
+        /// The guest; `None` = the one that the config has for it.
+        guest: Option<String>,
+    },
+    /// A person wants a device to leave its guest, and to stay away until it is plugged in again.
+    GuestDetach {
+        /// To be replied to, once.
+        command: CommandId,
+        /// As in [`Event::GuestAttach`].
+        device: String,
+    },
     /// A person wants one name unmounted and locked.
     Umount {
         /// To be replied to, once.

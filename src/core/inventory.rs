@@ -15,6 +15,12 @@ pub(super) struct Inventory {
     disks: BTreeMap<DiskSeq, Disk>,
     usb: BTreeMap<(u16, u16), UsbDevice>,
     owners: HashMap<DiskSeq, Vec<(SlotId, Option<u32>)>>,
+    /// Why no slot may have a disk: it is a guest's.
+    guests: HashMap<DiskSeq, String>,
+    /// The files and devices that guests have open, with the guest.
+    sources: HashMap<PathBuf, String>,
+    /// Counts changes of what is plugged in and of who has it.
+    revision: u64,
     /// What images held when they were last opened: the hint that udev gives for devices.
     images: HashMap<PathBuf, String>,
 }
@@ -48,21 +54,44 @@ impl Inventory {
     pub(super) fn disk_present(&mut self, disk: Disk) -> bool {
         let known = self.disks.get(&disk.seq) == Some(&disk);
         self.disks.insert(disk.seq, disk);
+        self.revision += u64::from(!known);
         !known
     }
 
     /// The slots that had something of it.
     pub(super) fn disk_gone(&mut self, seq: DiskSeq) -> (Option<Disk>, Vec<SlotId>) {
+        self.revision += 1;
         let owners = self.owners.get(&seq).into_iter().flatten().map(|&(slot, _)| slot).collect();
         (self.disks.remove(&seq), owners)
     }
 
     pub(super) fn usb_present(&mut self, device: UsbDevice) {
-        self.usb.insert((device.bus, device.address), device);
+        let place = (device.bus, device.address);
+        self.revision += u64::from(self.usb.get(&place) != Some(&device));
+        self.usb.insert(place, device);
     }
 
     pub(super) fn usb_gone(&mut self, bus: u16, address: u16) {
-        self.usb.remove(&(bus, address));
+        self.revision += u64::from(self.usb.remove(&(bus, address)).is_some());
+    }
+
+    /// Another one whenever something has changed that a guest may be concerned with.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(super) fn usb_at(&self, bus: u16, address: u16) -> Option<&UsbDevice> {
+        self.usb.get(&(bus, address))
+    }
+
+    /// Which disks no slot may have, and why; and who of the guests has which files and devices open.
+    pub(super) fn belong_to_guests(
+        &mut self,
+        disks: HashMap<DiskSeq, String>,
+        sources: HashMap<PathBuf, String>,
+    ) {
+        self.guests = disks;
+        self.sources = sources;
     }
 
     pub(super) fn disks(&self) -> impl Iterator<Item = &Disk> {
@@ -110,13 +139,16 @@ impl Inventory {
         let owners = self.owners.entry(disk).or_default();
         if !owners.contains(&(slot, partition)) {
             owners.push((slot, partition));
+            self.revision += 1;
         }
     }
 
     pub(super) fn release(&mut self, place: Option<Place>, slot: SlotId) {
         let Some(Place { disk, partition }) = place else { return };
         if let Some(owners) = self.owners.get_mut(&disk) {
+            let before = owners.len();
             owners.retain(|&owner| owner != (slot, partition));
+            self.revision += u64::from(owners.len() != before);
             if owners.is_empty() {
                 self.owners.remove(&disk);
             }
@@ -156,11 +188,17 @@ impl Inventory {
         for spec in mount.disks.iter().filter(|spec| spec.image.is_none()) {
             match self.matches(spec) {
                 Matches::None => {}
-                Matches::One(disk, _) => return Ok(disk),
+                Matches::One(disk, _) => return self.not_for_a_guest(disk),
                 Matches::Several(disks) => return Err(ambiguous(spec, &disks)),
             }
         }
         Err(absent(mount))
+    }
+
+    fn not_for_a_guest<'a>(&self, disk: &'a Disk) -> Result<&'a Disk, DiskError> {
+        let Some(why) = self.guests.get(&disk.seq) else { return Ok(disk) };
+        let message = format!("{} {why}", disk.node.devnode.display());
+        Err(DiskError { kind: ErrorKind::Busy, message })
     }
 
     /// An image was found to hold `content`, by libblkid's name.
@@ -174,6 +212,11 @@ impl Inventory {
     pub(super) fn choose(&self, slot: SlotId, mount: &Mount, from: usize, deadline: Instant) -> Choice {
         for (number, spec) in mount.disks.iter().enumerate().skip(from) {
             if let Some(image) = &spec.image {
+                if let Some(guest) = self.sources.get(image) {
+                    let message =
+                        format!("{} is in use by the guest {guest}", printable(&image.to_string_lossy()));
+                    return Choice::Refused(DiskError { kind: ErrorKind::Busy, message });
+                }
                 let mut order = order(mount, spec, None, deadline);
                 order.hint = self.images.get(image).cloned();
                 return Choice::Use { spec: number, place: None, order };
@@ -184,6 +227,9 @@ impl Inventory {
                 Matches::One(disk, found) => {
                     let partition = if let Found::Partition(number) = found { Some(number) } else { None };
                     let place = Place { disk: disk.seq, partition };
+                    if let Err(error) = self.not_for_a_guest(disk) {
+                        return Choice::Refused(error);
+                    }
                     if self.is_taken(place, slot) {
                         return Choice::Refused(taken(disk));
                     }

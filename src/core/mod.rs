@@ -3,6 +3,7 @@
 //! a parameter, so that every race is a sequence of events in a test.
 
 mod event;
+mod guests;
 mod inventory;
 mod leaving;
 mod shared;
@@ -28,6 +29,7 @@ pub use snapshot::{
 };
 
 use crate::config::{Config, OnExit};
+use guests::{Guests, Host};
 use shared::Shared;
 use slot::Slot;
 
@@ -37,6 +39,7 @@ pub struct Core {
     config: Arc<Config>,
     slots: Vec<Slot>,
     shared: Shared,
+    guests: Guests,
     /// When which slot has something to do.
     timers: BTreeSet<(Instant, SlotId)>,
     /// Where each slot stands in `timers`.
@@ -60,6 +63,7 @@ impl Core {
             config,
             slots,
             shared: Shared::new(now),
+            guests: Guests::default(),
             timers: BTreeSet::new(),
             ticks,
             stop: None,
@@ -105,8 +109,17 @@ impl Core {
             Event::Left { slot, is_mounted, detached } => {
                 self.with(slot, |slot, shared| slot.left(is_mounted, detached, shared));
             }
-            // Not decided upon yet.
-            Event::Guest(_) => {}
+            Event::Guest(event) => self.guests.happened(event, &mut self.shared),
+            Event::GuestAttach { command, device, guest } => {
+                let host = host(&self.config, &self.slots, &self.shared);
+                let refusal = self.guests.attach(command, &device, guest.as_deref(), host);
+                refusal.into_iter().for_each(|action| self.shared.act(action));
+            }
+            Event::GuestDetach { command, device } => {
+                let host = host(&self.config, &self.slots, &self.shared);
+                let refusal = self.guests.detach(command, &device, host);
+                refusal.into_iter().for_each(|action| self.shared.act(action));
+            }
             Event::Umount { command, name, wish, waits } => {
                 self.umount(leaving::Command::new(command, wish, waits), &name);
             }
@@ -130,12 +143,27 @@ impl Core {
             Event::Tick => self.tick(),
         }
         self.go_on_stopping();
+        self.look_at_guests();
         self.shared.take_actions()
     }
 
     /// When [`Event::Tick`] is due; `None`: nothing is to be done unless something happens.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        self.timers.first().map(|&(at, _)| at)
+        self.timers.first().map(|&(at, _)| at).into_iter().chain(self.guests.next_wakeup()).min()
+    }
+
+    /// What guests get and give back. The end of the daemon waits for none: what they have they keep.
+    fn look_at_guests(&mut self) {
+        if self.ending || !self.guests.is_due(self.shared.now.monotonic, &self.shared.inventory) {
+            return;
+        }
+        self.guests.recall_hands(&self.shared.inventory);
+        let decision = self.guests.decide(self.host());
+        self.guests.carry_out(decision, &mut self.shared);
+    }
+
+    fn host(&self) -> Host<'_> {
+        host(&self.config, &self.slots, &self.shared)
     }
 
     fn with(&mut self, id: SlotId, what: impl FnOnce(&mut Slot, &mut Shared)) {
@@ -321,5 +349,16 @@ impl Core {
         if let Some(command) = command {
             self.shared.act(Action::Reply(command, Err(why.to_owned())));
         }
+    }
+}
+
+/// The host's side of what guests may get.
+fn host<'a>(config: &'a Config, slots: &'a [Slot], shared: &'a Shared) -> Host<'a> {
+    Host {
+        guests: &config.guests,
+        mounts: &config.mounts,
+        slots,
+        inventory: &shared.inventory,
+        now: shared.now.monotonic,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::Core;
+use super::guests::usb_entry;
 use super::inventory::Matches;
 use super::shared::Line;
 use super::slot::{Slot, State};
@@ -78,8 +79,16 @@ pub enum GuestState {
 pub enum GuestDeviceState {
     /// Not plugged in.
     Absent,
+    /// The guest is being given it.
+    Attaching,
+    /// The guest has it: its live XML says so.
+    Attached,
+    /// The guest still has it, and is to release it.
+    Detaching,
     /// Plugged in, and kept from the guest; `error` says by what.
     Waiting,
+    /// The last attempt failed, `error` says why, and another one follows.
+    Failed,
 }
 
 /// One `[guests.*]`.
@@ -89,6 +98,8 @@ pub struct GuestStatus {
     pub name: String,
     /// What it is doing.
     pub state: GuestState,
+    /// One sentence.
+    pub error: Option<String>,
     /// Its devices.
     pub devices: Vec<GuestDeviceStatus>,
 }
@@ -102,6 +113,12 @@ pub struct GuestDeviceStatus {
     pub kind: &'static str,
     /// What it is doing.
     pub state: GuestDeviceState,
+    /// The device node, or the USB port, while it is plugged in.
+    pub device: Option<String>,
+    /// The name of a disk in the guest, while the guest has it.
+    pub target: Option<String>,
+    /// Its alias in the guest's XML.
+    pub alias: Option<String>,
     /// One sentence.
     pub error: Option<String>,
 }
@@ -129,7 +146,7 @@ impl Core {
         Snapshot {
             at: self.shared.now.wall,
             mounts: self.slots.iter().map(|slot| self.mount(slot)).collect(),
-            guests: self.guests(),
+            guests: self.guests.report(self.host()),
             devices: self.disks().chain(self.usb()).collect(),
             events: self.shared.events.iter().cloned().collect(),
             triggers: self.shared.triggers,
@@ -204,35 +221,6 @@ impl Core {
         }
     }
 
-    fn guests(&self) -> Vec<GuestStatus> {
-        let unserved = "this version does not hand devices to guests";
-        let device = |id: String, kind, present: bool| GuestDeviceStatus {
-            id,
-            kind,
-            state: if present { GuestDeviceState::Waiting } else { GuestDeviceState::Absent },
-            error: present.then(|| unserved.to_owned()),
-        };
-        let guest = |guest: &crate::config::Guest| {
-            let usb = guest.usb.iter().map(|rule| {
-                device(
-                    rule.to_string(),
-                    "usb",
-                    self.shared.inventory.usb().any(|present| rule.matches(present)),
-                )
-            });
-            let disks = guest.disks.iter().map(|disk| {
-                let present = !matches!(self.shared.inventory.matches(&disk.disk), Matches::None);
-                device(disk.disk.to_string(), "disk", present)
-            });
-            GuestStatus {
-                name: guest.name.to_string(),
-                state: GuestState::Unreachable,
-                devices: usb.chain(disks).collect(),
-            }
-        };
-        self.config.guests.iter().map(guest).collect()
-    }
-
     fn disks(&self) -> impl Iterator<Item = DeviceStatus> {
         self.shared.inventory.disks().map(|disk| DeviceStatus {
             kind: "disk",
@@ -264,9 +252,9 @@ impl Core {
     }
 
     fn owners_of_usb(&self, device: &UsbDevice) -> Vec<String> {
-        let guests =
-            self.config.guests.iter().filter(|guest| guest.usb.iter().any(|rule| rule.matches(device)));
-        guests.map(|guest| format!("guest {}", guest.name)).collect()
+        let entry = usb_entry(&self.config.guests, device);
+        let guest = entry.and_then(|(guest, _)| self.config.guests.get(guest));
+        guest.map(|guest| format!("guest {}", guest.name)).into_iter().collect()
     }
 }
 

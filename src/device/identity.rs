@@ -131,6 +131,13 @@ identity! {
     }
 }
 
+impl PortPath {
+    /// Whether it is that port, or one of a hub that is plugged in there.
+    pub fn is_at_or_behind(&self, port: &PortPath) -> bool {
+        self.as_str().strip_prefix(port.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
 /// Vendor and product of a USB device, `051d:0002`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UsbId {
@@ -225,6 +232,17 @@ mod tests {
         for bad in ["", " x", "x ", "-x", ".x", "a/b", "a<b", "a&b", "a\"b", "a\n"] {
             assert!(bad.parse::<GuestName>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_port_behind_a_hub_is_told_from_one_whose_number_begins_alike() {
+        let port = |text: &str| text.parse::<PortPath>().unwrap();
+        for (inner, outer, is) in
+            [("1-4", "1-4", true), ("1-4.2", "1-4", true), ("1-4.2.1", "1-4", true), ("1-42", "1-4", false)]
+        {
+            assert_eq!(port(inner).is_at_or_behind(&port(outer)), is, "{inner} {outer}");
+        }
+        assert!(!port("1-4").is_at_or_behind(&port("1-4.2")) && !port("2-4").is_at_or_behind(&port("1-4")));
     }
 
     #[test]

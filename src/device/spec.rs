@@ -58,7 +58,7 @@ pub enum UsbRule {
         /// The device's serial.
         serial: Option<UsbSerial>,
     },
-    /// Whatever is plugged in there.
+    /// Whatever is plugged in there, on a hub there too.
     Port(PortPath),
 }
 
@@ -70,9 +70,19 @@ impl UsbRule {
                 *id == device.id
                     && serial.as_ref().is_none_or(|serial| device.serial.as_deref() == Some(serial.as_str()))
             }
-            Self::Port(port) => *port == device.port,
+            Self::Port(port) => device.port.is_at_or_behind(port),
         };
         named && !device.is_hub
+    }
+
+    /// Of several rules that mean a device, the one with the greatest counts: that with a serial, then the port
+    /// that is the nearest to it, then vendor and product.
+    pub fn precedence(&self) -> (u8, usize) {
+        match self {
+            Self::Id { serial: Some(_), .. } => (2, 0),
+            Self::Port(port) => (1, port.as_str().len()),
+            Self::Id { serial: None, .. } => (0, 0),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ struct Mount<'a> {
 struct Guest<'a> {
     name: &'a str,
     state: &'static str,
+    error: Option<&'a str>,
     devices: Vec<GuestDevice<'a>>,
 }
 
@@ -40,6 +41,8 @@ struct GuestDevice<'a> {
     id: &'a str,
     kind: &'static str,
     state: &'static str,
+    device: Option<&'a str>,
+    target: Option<&'a str>,
     alias: Option<&'a str>,
     error: Option<&'a str>,
 }
@@ -85,14 +88,14 @@ fn guest(guest: &GuestStatus) -> Guest<'_> {
     let devices = guest.devices.iter().map(|device| GuestDevice {
         id: &device.id,
         kind: device.kind,
-        state: match device.state {
-            GuestDeviceState::Absent => "absent",
-            GuestDeviceState::Waiting => "waiting",
-        },
-        alias: None,
+        state: guest_device_state(device.state),
+        device: device.device.as_deref(),
+        target: device.target.as_deref(),
+        alias: device.alias.as_deref(),
         error: device.error.as_deref(),
     });
-    Guest { name: &guest.name, state: guest_state(guest.state), devices: devices.collect() }
+    let (name, state, error) = (&guest.name, guest_state(guest.state), guest.error.as_deref());
+    Guest { name, state, error, devices: devices.collect() }
 }
 
 fn device(device: &DeviceStatus) -> Device<'_> {
@@ -110,5 +113,16 @@ pub(super) fn guest_state(state: GuestState) -> &'static str {
         GuestState::Running => "running",
         GuestState::Off => "off",
         GuestState::Unreachable => "unreachable",
+    }
+}
+
+pub(super) fn guest_device_state(state: GuestDeviceState) -> &'static str {
+    match state {
+        GuestDeviceState::Absent => "absent",
+        GuestDeviceState::Attaching => "attaching",
+        GuestDeviceState::Attached => "attached",
+        GuestDeviceState::Detaching => "detaching",
+        GuestDeviceState::Waiting => "waiting",
+        GuestDeviceState::Failed => "failed",
     }
 }

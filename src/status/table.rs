@@ -1,8 +1,8 @@
 //! Tables for people.
 
-use super::json::guest_state;
+use super::json::{guest_device_state, guest_state};
 use super::{mount_state, rfc3339};
-use crate::core::{DeviceStatus, GuestDeviceState, GuestStatus, MountStatus, Snapshot};
+use crate::core::{DeviceStatus, GuestStatus, MountStatus, Snapshot};
 
 /// `summary`: every mount and guest in one line, and its error below it.
 pub fn summary(snapshot: &Snapshot) -> String {
@@ -33,17 +33,21 @@ fn mount_row(mount: &MountStatus) -> Vec<String> {
 }
 
 fn guests(guests: &[GuestStatus]) -> String {
-    let mut table = Table::new(&["GUEST", "STATE", "DEVICE", "KIND", "STATE"]);
+    let mut table = Table::new(&["GUEST", "STATE", "DEVICE", "KIND", "STATE", "PLACE", "TARGET"]);
     for guest in guests {
+        let head = || vec![guest.name.clone(), guest_state(guest.state).to_owned()];
         if guest.devices.is_empty() {
-            table.row(vec![guest.name.clone(), guest_state(guest.state).to_owned()]);
+            table.row(head());
         }
         for device in &guest.devices {
-            let state = if device.state == GuestDeviceState::Absent { "absent" } else { "waiting" };
-            let (name, of_guest) = (guest.name.clone(), guest_state(guest.state).to_owned());
-            table.row(vec![name, of_guest, device.id.clone(), device.kind.to_owned(), state.to_owned()]);
-            table.note(device.error.as_deref());
+            let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+            let state = guest_device_state(device.state).to_owned();
+            let (place, target) = (or_dash(&device.device), or_dash(&device.target));
+            let own = [device.id.clone(), device.kind.to_owned(), state, place, target];
+            table.row(head().into_iter().chain(own).collect());
+            table.note(device.error.as_deref().filter(|error| guest.error.as_deref() != Some(error)));
         }
+        table.note(guest.error.as_deref());
     }
     table.to_string()
 }

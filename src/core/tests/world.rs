@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::hypervisor::Hypervisor;
 use crate::config;
 use crate::core::*;
 use crate::device::{BlockNode, Content, Disk, DiskSeq, Partition};
@@ -78,6 +79,7 @@ pub(super) struct World {
     /// The mount table was asked for and not read yet.
     pub(super) asked: bool,
     pub(super) ended: bool,
+    pub(super) hypervisor: Hypervisor,
 }
 
 impl World {
@@ -87,7 +89,11 @@ impl World {
 
     /// With more keys at the top of the config.
     pub(super) fn with(more: &str) -> Self {
-        let config = config::parse(&format!("{more}{CONFIG}"), Path::new("test.toml")).unwrap();
+        Self::with_config(&format!("{more}{CONFIG}"))
+    }
+
+    pub(super) fn with_config(text: &str) -> Self {
+        let config = config::parse(text, Path::new("test.toml")).unwrap();
         let start = Instant::now();
         let now = Now { monotonic: start, wall: SystemTime::UNIX_EPOCH };
         Self {
@@ -109,6 +115,7 @@ impl World {
             last_retry: BTreeMap::new(),
             asked: false,
             ended: false,
+            hypervisor: Hypervisor::default(),
         }
     }
 
@@ -348,7 +355,8 @@ impl World {
                 assert!(self.waiting.is_empty(), "left without an answer: {:?}", self.waiting);
                 self.ended = true;
             }
-            Action::Guest(_) | Action::Show(..) | Action::Log(..) => {}
+            Action::Guest(action) => self.hypervisor.take(action, &self.disks, &self.open),
+            Action::Show(..) | Action::Log(..) => {}
         }
     }
 
@@ -392,6 +400,7 @@ impl World {
     /// What must hold after every event.
     fn check_rest(&self) {
         self.nothing_is_ejected_in_use();
+        self.hypervisor.check(&self.open);
         let mut owners = BTreeMap::new();
         for open in self.open.values() {
             if let Some(disk) = open.disk {
@@ -399,7 +408,7 @@ impl World {
                 assert!(other.is_none_or(|slot| slot == open.slot), "one disk open for two names");
             }
         }
-        for slot in (0..NAMES).map(SlotId) {
+        for slot in (0..NAMES.min(self.core.slots.len())).map(SlotId) {
             let attaching = matches!(self.core.slots[slot.0].state, slot::State::Attaching { .. });
             if attaching {
                 self.no_lock_holder_waits(slot);
@@ -433,7 +442,7 @@ fn failure(kind: ErrorKind) -> DiskError {
 }
 
 /// A disk whose id is `id` and whose UUID begins with the first two letters of it.
-fn disk(seq: DiskSeq, id: &str) -> Disk {
+pub(super) fn disk(seq: DiskSeq, id: &str) -> Disk {
     let content =
         Content { fs_type: Some("ext4".into()), uuid: id.get(..2).map(str::to_owned), ..Content::default() };
     Disk {
