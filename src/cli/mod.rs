@@ -2,6 +2,7 @@
 //! what the daemon says and how it is started.
 
 mod daemonize;
+mod guests;
 mod inspect;
 mod leave;
 mod mount_helper;
@@ -61,6 +62,10 @@ enum Command {
     Umount(leave::Umount),
     /// Unmount and lock one disk and detach it from the system, so that it can be unplugged
     Eject(leave::Eject),
+    /// Give a device to a guest
+    Attach(guests::Attach),
+    /// Take a device from its guest, until it is plugged in again
+    Detach(guests::Detach),
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +109,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Check { file } => inspect::check(&file),
         Command::Umount(umount) => leave::umount(umount),
         Command::Eject(eject) => leave::eject(eject),
+        Command::Attach(attach) => guests::attach(attach),
+        Command::Detach(detach) => guests::detach(detach),
     };
     report(result)
 }

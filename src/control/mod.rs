@@ -35,6 +35,19 @@ pub enum Request {
         #[serde(default)]
         wait: bool,
     },
+    /// Give a device to a guest.
+    Attach {
+        /// An id, vendor:product, USB port or device node.
+        device: String,
+        /// The guest; none = the one that the config has for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guest: Option<String>,
+    },
+    /// Take a device from its guest, until it is plugged in again.
+    Detach {
+        /// An id, vendor:product, USB port or device node.
+        device: String,
+    },
     /// Unmount and lock everything, unmount the root and end.
     Stop,
 }

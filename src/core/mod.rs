@@ -128,6 +128,7 @@ impl Core {
                 if let Some(slot) = slot {
                     self.with(slot, |slot, shared| slot.gave_up(command, shared));
                 }
+                self.guests.gave_up(command, &mut self.shared);
             }
             Event::Ejected { job, result } => {
                 self.job(job, true, |slot, shared| slot.ejected(job, result, shared));

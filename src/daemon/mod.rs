@@ -402,6 +402,8 @@ fn listen(root_device: u64, replier: &Replier, turns: &Turns<Message>) -> std::i
             Some(Request::Eject { name, wait }) => {
                 Event::Umount { command, name, wish: Wish::Ejected, waits: wait }
             }
+            Some(Request::Attach { device, guest }) => Event::GuestAttach { command, device, guest },
+            Some(Request::Detach { device }) => Event::GuestDetach { command, device },
             Some(Request::Stop) => Event::Stop(Some(command)),
             None => Event::GaveUp(command),
         };

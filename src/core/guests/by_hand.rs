@@ -131,6 +131,16 @@ impl Guests {
         None
     }
 
+    /// Nobody waits for the reply any more; what was asked for stays.
+    pub(in crate::core) fn gave_up(&mut self, command: CommandId, shared: &mut Shared) {
+        let Some(number) = self.commands.iter().position(|waiting| waiting.command == command) else {
+            return;
+        };
+        let waiting = self.commands.remove(number);
+        shared.act(Action::Reply(command, Err(format!("{}: not waited for", waiting.name))));
+        self.look_again();
+    }
+
     /// The commands that end now, by their place, and how.
     pub(super) fn replies(&self, view: &View<'_>) -> Vec<(usize, Result<String, String>)> {
         let replies = self.commands.iter().enumerate();

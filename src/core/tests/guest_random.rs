@@ -161,7 +161,7 @@ fn apply(world: &mut World, step: Step) {
         }
         Step::Umount => {
             let command = world.command();
-            world.send(Event::Umount { command, name: "a".into() });
+            world.send(Event::Umount { command, name: "a".into(), wish: Wish::Locked, waits: false });
         }
         Step::Pass(milliseconds) => world.pass(Duration::from_millis(milliseconds)),
     }
