@@ -1,4 +1,4 @@
-//! The commands that end the use of a disk: umount and eject. They ask the daemon and show what it says.
+//! The commands that a daemon carries out: umount, eject and reload. They ask it and show what it says.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -68,6 +68,11 @@ pub(super) fn eject(eject: Eject) -> Result<(), String> {
     let Eject { name, patience, mountpoint } = eject;
     let request = Request::Eject { name, wait: patience.wait.is_some() };
     ask(&request, &patience, mountpoint.as_deref())
+}
+
+/// `mydisks reload`
+pub(super) fn reload(mountpoint: Option<&Path>) -> Result<(), String> {
+    ask(&Request::Reload, &Patience { wait: None }, mountpoint)
 }
 
 fn ask(request: &Request, patience: &Patience, mountpoint: Option<&Path>) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! The command line: what people type, and what mount(8) and umount(8) run. Knows of the rest of the house only
 //! what the daemon says and how it is started.
 
+mod config_file;
 mod daemonize;
 mod guests;
 mod inspect;
@@ -15,13 +16,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, DEFAULT_FILE as CONFIG};
+use crate::config::DEFAULT_FILE as CONFIG;
 use crate::daemon::{self, Daemon, End, LogTarget};
 use crate::fuse::RootAttributes;
+use config_file::ConfigFile;
 
 /// Why a user's mount is refused.
 const ONLY_ROOT: &str = "only root can mount it: the daemon opens disks and reads keys";
@@ -66,6 +67,12 @@ enum Command {
     Attach(guests::Attach),
     /// Take a device from its guest, until it is plugged in again
     Detach(guests::Detach),
+    /// Let the daemon read its config again
+    Reload {
+        /// The root, if there are several
+        #[arg(long)]
+        mountpoint: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +118,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Eject(eject) => leave::eject(eject),
         Command::Attach(attach) => guests::attach(attach),
         Command::Detach(detach) => guests::detach(detach),
+        Command::Reload { mountpoint } => leave::reload(mountpoint.as_deref()),
     };
     report(result)
 }
@@ -135,20 +143,19 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
     }
     let options = mount_options::parse(&mount.options, false)?;
     let file = options.config.clone().unwrap_or_else(|| mount.config.clone());
+    let file = ConfigFile::new(&file, mount.mountpoint.as_deref(), options.for_disks)?;
     if !mount.foreground && !mount.detached {
         // What can be said at once is said before anything is started.
-        let config = load(&file, mount.mountpoint.as_deref())?;
-        return daemonize::start(&file, &mount.options, &config.mountpoint);
+        let (config, _) = file.load()?;
+        return daemonize::start(file.path(), &mount.options, &config.mountpoint);
     }
     daemon::start_logging(if mount.foreground { LogTarget::of_foreground() } else { LogTarget::System });
-    let mut config = load(&file, mount.mountpoint.as_deref())?;
-    for mount in config.mounts.iter_mut().map(Arc::make_mut) {
-        mount.options = mount.options.merged(&options.for_disks);
-    }
+    let (config, again) = file.load()?;
     let attributes = RootAttributes { read_only: options.read_only, no_exec: options.no_exec };
     let detached = if mount.detached { Some(daemonize::detach()?) } else { None };
     let mountpoint = config.mountpoint.clone();
-    let daemon = Daemon::start(config, attributes).map_err(|error| error.to_string())?;
+    let daemon =
+        Daemon::start(config, attributes, move || again.load()).map_err(|error| error.to_string())?;
     match detached {
         Some(detached) => detached.ready(),
         None => {
@@ -168,14 +175,4 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
         utab::unregister(&mountpoint);
     }
     Ok(())
-}
-
-fn load(file: &Path, mountpoint: Option<&Path>) -> Result<config::Config, String> {
-    let mut config = config::load(file).map_err(|error| error.to_string())?;
-    if let Some(mountpoint) = mountpoint {
-        config.mountpoint = mountpoint.to_owned();
-    }
-    // The kernel shows mount points without links and dots; everything here compares with that.
-    config.mountpoint = roots::canonical(&config.mountpoint)?;
-    Ok(config)
 }

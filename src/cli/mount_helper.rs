@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use super::{CONFIG, ONLY_ROOT, daemonize, load, mount_options};
+use super::config_file::ConfigFile;
+use super::{CONFIG, ONLY_ROOT, daemonize, mount_options};
 
 /// mount(8), "Exit status".
 const USAGE: u8 = 1;
@@ -64,8 +65,9 @@ pub(super) fn main(arguments: &[OsString]) -> ExitCode {
         return fail(USAGE, ONLY_ROOT);
     }
     let config = options.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG));
-    let root = match load(&config, Some(&line.directory)) {
-        Ok(config) => config.mountpoint,
+    let file = ConfigFile::new(&config, Some(&line.directory), options.for_disks);
+    let root = match file.and_then(|file| file.load()) {
+        Ok((config, _)) => config.mountpoint,
         Err(message) => return fail(FAILED, &message),
     };
     if line.fake {

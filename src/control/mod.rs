@@ -48,6 +48,8 @@ pub enum Request {
         /// An id, vendor:product, USB port or device node.
         device: String,
     },
+    /// Read the config again.
+    Reload,
     /// Unmount and lock everything, unmount the root and end.
     Stop,
 }

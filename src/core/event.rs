@@ -1,8 +1,10 @@
 //! What goes into the core and what comes out of it. Nothing here does anything.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::config::Config;
 use crate::device::{Disk, DiskSeq, MountName, UsbDevice};
 use crate::disk::{DiskError, Opened, Order};
 use crate::guests::{GuestAction, GuestEvent};
@@ -16,7 +18,8 @@ pub struct Now {
     pub wall: SystemTime,
 }
 
-/// A configured mount, by its place in the config.
+/// A mount's name: its number, which it keeps for ever. At the start they are places in the config; names that a
+/// reload adds get the numbers that follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub usize);
 
@@ -166,6 +169,15 @@ pub enum Event {
         /// What came of it.
         result: EjectResult,
     },
+    /// The config was read again.
+    Reload {
+        /// To be replied to, once; `None` = a signal asked for it.
+        command: Option<CommandId>,
+        /// The new one; or what is wrong with it.
+        config: Result<Arc<Config>, String>,
+    },
+    /// An [`Action::Names`] is done: the kernel remembers nothing of the hidden names.
+    Forgotten,
     /// Everything is to be unmounted and locked, and the daemon to end; `None` = a signal said so.
     Stop(Option<CommandId>),
     /// The FUSE root could not be unmounted: somebody is in it.
@@ -309,6 +321,14 @@ pub enum Action {
         /// `DISKSEQ` that it must still have.
         sequence: DiskSeq,
     },
+    /// The names in the root change. Nothing is mounted on those that are hidden; make the kernel forget them, and
+    /// report [`Event::Forgotten`].
+    Names {
+        /// In the root from now on.
+        shown: Vec<(SlotId, MountName)>,
+        /// Not any more.
+        hidden: Vec<SlotId>,
+    },
     /// Read the mount table and report [`Event::Mounts`].
     LookAtMounts,
     /// Report [`Event::Caller`].
@@ -334,7 +354,7 @@ pub enum Answer {
     Retry,
     /// To a [`Event::Walk`]: the name directory.
     Entry,
-    /// Fails with this errno.
+    /// Fails with this errno. A [`Event::Walk`] does so only if its name is hidden.
     Fail(i32),
 }
 

@@ -294,7 +294,7 @@ fn ambiguous(spec: &DiskSpec, disks: &[&Disk]) -> DiskError {
 }
 
 pub(super) fn taken(disk: &Disk) -> DiskError {
-    let message = format!("{} is in use by another mount of this config", disk.node.devnode.display());
+    let message = format!("{} is in use by another mount", disk.node.devnode.display());
     DiskError { kind: ErrorKind::Busy, message }
 }
 

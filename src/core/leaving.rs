@@ -190,7 +190,7 @@ impl Slot {
         }
         let what = shared.inventory.describe(place);
         self.release(shared);
-        self.state = State::Idle;
+        self.rest();
         let name = &self.config.name;
         match result {
             EjectResult::Ejected(how) => {

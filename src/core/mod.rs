@@ -6,6 +6,7 @@ mod event;
 mod guests;
 mod inventory;
 mod leaving;
+mod reload;
 mod shared;
 mod slot;
 mod snapshot;
@@ -14,7 +15,7 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -49,6 +50,14 @@ pub struct Core {
     ending: bool,
     /// Nobody can reach us any more: lock everything, however long it takes, and end.
     root_gone: bool,
+    /// Slots that the config has no longer, while something of them is open.
+    leaving: BTreeSet<SlotId>,
+    /// How many [`Action::Names`] are not done yet. No name comes back before the kernel has forgotten it.
+    forgetting: usize,
+    /// They wait for that.
+    reloads: VecDeque<reload::Reload>,
+    /// What they are told then: when a command has returned, a name that was removed is not found.
+    reloaded: Vec<(CommandId, Result<String, String>)>,
 }
 
 impl Core {
@@ -69,6 +78,10 @@ impl Core {
             stop: None,
             ending: false,
             root_gone: false,
+            leaving: BTreeSet::new(),
+            forgetting: 0,
+            reloads: VecDeque::new(),
+            reloaded: Vec::new(),
         }
     }
 
@@ -133,6 +146,8 @@ impl Core {
             Event::Ejected { job, result } => {
                 self.job(job, true, |slot, shared| slot.ejected(job, result, shared));
             }
+            Event::Reload { command, config } => self.reload(command, config),
+            Event::Forgotten => self.forgotten(),
             Event::Stop(None) if self.config.on_exit == OnExit::Keep => self.begin_leaving(),
             Event::Stop(command) => self.begin_stop(command),
             Event::RootBusy(why) => self.refuse_stop(&why),
@@ -143,6 +158,7 @@ impl Core {
             Event::Status(request) => self.shared.act(Action::Show(request, Box::new(self.snapshot()))),
             Event::Tick => self.tick(),
         }
+        self.let_go();
         self.go_on_stopping();
         self.look_at_guests();
         self.shared.take_actions()
@@ -206,9 +222,8 @@ impl Core {
             return;
         }
         let Some(disk) = self.shared.inventory.disk(seq) else { return };
-        let wanted = |slot: &&mut Slot| slot.config.disks.iter().any(|spec| spec.find(disk).is_some());
         let mut names = Vec::new();
-        for slot in self.slots.iter_mut().filter(wanted) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.lists(disk)) {
             // Whatever failed, failed on what was there then.
             slot.failure = None;
             names.push(slot.config.name.as_str().to_owned());
@@ -225,7 +240,7 @@ impl Core {
         let Some(disk) = disk else { return };
         let mut wanted = false;
         for slot in &mut self.slots {
-            if slot.config.disks.iter().any(|spec| spec.find(&disk).is_some()) {
+            if slot.lists(&disk) {
                 slot.failure = None;
                 wanted = true;
             }
@@ -253,7 +268,9 @@ impl Core {
     }
 
     fn umount(&mut self, command: leaving::Command, name: &str) {
-        let Some(slot) = self.slots.iter().find(|slot| slot.config.name.as_str() == name) else {
+        let is_it =
+            |slot: &&Slot| slot.membership != slot::Membership::Gone && slot.config.name.as_str() == name;
+        let Some(slot) = self.slots.iter().find(is_it) else {
             return self.shared.act(Action::Reply(command.id, Err(event::unknown_name(name))));
         };
         if self.shared.keeping {
@@ -285,6 +302,7 @@ impl Core {
             return;
         }
         self.stop = Some(command);
+        self.end_reloads();
         self.shared.stopping = true;
         self.shared.refusals.clear();
         for number in 0..self.slots.len() {
@@ -298,6 +316,7 @@ impl Core {
             return;
         }
         self.stop = Some(None);
+        self.end_reloads();
         self.shared.stopping = true;
         self.shared.keeping = true;
         for number in 0..self.slots.len() {

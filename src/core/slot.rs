@@ -30,6 +30,18 @@ pub(super) struct InUse {
     pub(super) place: Option<Place>,
     /// The mount and what is under it.
     pub(super) detached: Detached,
+    /// Which of the disks of [`Slot::config`]; `None` = an earlier run knew.
+    pub(super) spec: Option<usize>,
+}
+
+/// Whether the config has the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Membership {
+    Configured,
+    /// Not any more, but something of it is open.
+    Leaving,
+    /// Not any more, and it is not in the root.
+    Gone,
 }
 
 /// The states of a slot. ARCHITECTURE.md draws them.
@@ -81,7 +93,13 @@ pub(super) struct Residue {
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) id: SlotId,
+    /// What holds for what is open.
     pub(super) config: Arc<Mount>,
+    /// What holds as soon as nothing of the old one is open; its time-outs at once.
+    pub(super) next: Option<Arc<Mount>>,
+    pub(super) membership: Membership,
+    /// The disk that is in use is not one of those that are configured now.
+    pub(super) disk_leaves: bool,
     pub(super) state: State,
     pub(super) waiting: Waiting,
     pub(super) residues: Vec<Residue>,
@@ -102,6 +120,9 @@ impl Slot {
         Self {
             id,
             config,
+            next: None,
+            membership: Membership::Configured,
+            disk_leaves: false,
             state: State::Idle,
             waiting: Waiting::new(id),
             residues: Vec::new(),
@@ -123,7 +144,7 @@ impl Slot {
             self.last_retry = Some(shared.now.monotonic);
             return shared.answer(request, Answer::Retry);
         }
-        self.waiting.enter(request, hold, shared.now.monotonic, self.config.access_timeout, shared);
+        self.waiting.enter(request, hold, shared.now.monotonic, self.newest().access_timeout, shared);
         match self.state {
             State::Idle => self.start(0, shared),
             // Perhaps it has just been unmounted from outside; perhaps the caller cannot see it.
@@ -135,7 +156,9 @@ impl Slot {
     /// Somebody walks to the name.
     pub(super) fn walk(&mut self, request: RequestId, shared: &mut Shared) {
         if matches!(self.state, State::Attaching { .. }) {
-            self.waiting.walk(request, shared.now.monotonic, self.config.access_timeout, shared);
+            self.waiting.walk(request, shared.now.monotonic, self.newest().access_timeout, shared);
+        } else if self.membership == Membership::Gone {
+            shared.answer(request, Answer::Fail(libc::ENOENT));
         } else {
             shared.answer(request, Answer::Entry);
         }
@@ -149,6 +172,12 @@ impl Slot {
     /// The disk, or that there is none, is decided from the configured disk number `from` on.
     fn start(&mut self, from: usize, shared: &mut Shared) {
         self.release(shared);
+        // Of another list the number says nothing.
+        let from = if self.rest() { 0 } else { from };
+        if self.membership != Membership::Configured {
+            self.waiting.fail(libc::ENOENT, shared);
+            return self.closed(shared);
+        }
         let deadline = shared.now.monotonic + self.config.access_timeout;
         match shared.inventory.choose(self.id, &self.config, from, deadline) {
             Choice::Use { spec, place, order } => {
@@ -183,7 +212,8 @@ impl Slot {
                 for note in &detached.notes {
                     shared.log(Level::Warning, format!("{}: {note}", self.config.name));
                 }
-                self.state = State::Attaching { job, in_use: InUse { place, detached }.into() };
+                let in_use = InUse { place, detached, spec: Some(spec) };
+                self.state = State::Attaching { job, in_use: in_use.into() };
                 let first = self.waiting.take_holders(shared);
                 if !first.is_empty() {
                     self.last_retry = Some(shared.now.monotonic);
@@ -254,7 +284,7 @@ impl Slot {
 
     fn mounted(&mut self, in_use: Box<InUse>, since: SystemTime, attached: Instant, shared: &mut Shared) {
         // Once the kernel has marked the mount, the next look after the time-out takes it: one to two time-outs.
-        let expire_at = self.config.idle_timeout.map(|idle| shared.now.monotonic + idle.max(GRACE));
+        let expire_at = self.idle_timeout().map(|idle| shared.now.monotonic + idle.max(GRACE));
         self.state = State::Mounted { in_use, since, attached, expire_at, unmount_at: None };
     }
 
@@ -279,7 +309,8 @@ impl Slot {
             return self.lock(place, detached.opened, 0, shared);
         }
         shared.log(Level::Info, format!("{name}: taken over, mounted by an earlier run"));
-        self.mounted(InUse { place, detached }.into(), shared.now.wall, shared.now.monotonic, shared);
+        let in_use = InUse { place, detached, spec: None };
+        self.mounted(in_use.into(), shared.now.wall, shared.now.monotonic, shared);
         if !shared.inventory.is_present(place) {
             self.pulled(shared);
         }
@@ -411,7 +442,7 @@ impl Slot {
         let retry_at = shared.now.monotonic + pause;
         let attempts = attempts + 1;
         self.residues.push(Residue { place, opened, retry_at, attempts, message });
-        self.state = State::Idle;
+        self.rest();
         self.go_on(shared);
     }
 
@@ -419,7 +450,7 @@ impl Slot {
     fn closed(&mut self, shared: &mut Shared) {
         let last = self.place();
         self.release(shared);
-        self.state = State::Idle;
+        self.rest();
         // What is held of a disk that has been pulled is not what a person wants to unplug.
         if !self.residues.iter().any(|residue| shared.inventory.is_present(residue.place)) {
             self.locked_for_commands(shared);
@@ -439,6 +470,16 @@ impl Slot {
         } else if !self.waiting.is_empty() {
             self.start(0, shared);
         }
+    }
+
+    /// Nothing is in use any more: what is configured now holds. Whether that is new.
+    pub(super) fn rest(&mut self) -> bool {
+        self.state = State::Idle;
+        self.disk_leaves = false;
+        let next = self.next.take();
+        let is_new = next.is_some();
+        self.config = next.unwrap_or_else(|| Arc::clone(&self.config));
+        is_new
     }
 
     /// The disk of this state is given up, unless a residue still holds it.

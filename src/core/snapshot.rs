@@ -6,7 +6,7 @@ use super::Core;
 use super::guests::usb_entry;
 use super::inventory::Matches;
 use super::shared::Line;
-use super::slot::{Slot, State};
+use super::slot::{Membership, Slot, State};
 use crate::device::{Disk, UsbDevice, disk_claims, printable, usb_claims};
 use crate::disk::DiskError;
 
@@ -15,7 +15,7 @@ use crate::disk::DiskError;
 pub struct Snapshot {
     /// When.
     pub at: SystemTime,
-    /// By name, as the config has them.
+    /// By name: those of the config, and those that are in use and not in it any more.
     pub mounts: Vec<MountStatus>,
     /// By name, as the config has them.
     pub guests: Vec<GuestStatus>,
@@ -49,6 +49,9 @@ pub struct MountStatus {
     pub name: String,
     /// What it is doing.
     pub state: MountState,
+    /// The config has no place for it any more, or not for the disk that is in use: that is unmounted as soon as it is
+    /// idle.
+    pub leaving: bool,
     /// The device node of the disk that is, or would be, used.
     pub device: Option<String>,
     /// How the config names that disk.
@@ -143,9 +146,13 @@ pub struct DeviceStatus {
 impl Core {
     /// The picture of this moment.
     pub fn snapshot(&self) -> Snapshot {
+        let listed = self.slots.iter().filter(|slot| slot.membership != Membership::Gone);
+        let mut mounts: Vec<_> = listed.map(|slot| self.mount(slot)).collect();
+        // Those that a reload has added stand at the end.
+        mounts.sort_by(|one, other| one.name.cmp(&other.name));
         Snapshot {
             at: self.shared.now.wall,
-            mounts: self.slots.iter().map(|slot| self.mount(slot)).collect(),
+            mounts,
             guests: self.guests.report(self.host()),
             devices: self.disks().chain(self.usb()).collect(),
             events: self.shared.events.iter().cloned().collect(),
@@ -157,6 +164,7 @@ impl Core {
         let mut status = MountStatus {
             name: slot.config.name.to_string(),
             state: MountState::Absent,
+            leaving: slot.is_leaving(),
             device: None,
             id: None,
             encrypted: None,

@@ -6,6 +6,7 @@ mod jobs;
 mod log;
 mod memory;
 mod mounts;
+mod reloads;
 mod signals;
 mod takeover;
 mod timer;
@@ -23,15 +24,16 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::control::{self, Replier, Reply, Request};
-use crate::core::{Action, CommandId, Core, Event, Level, Now, RequestId, Snapshot, Wish};
+use crate::core::{Action, CommandId, Core, Event, Level, Now, RequestId, SlotId, Snapshot, Wish};
 use crate::device::udev::Monitor;
-use crate::device::{DeviceEvent, MonitorError};
+use crate::device::{DeviceEvent, MonitorError, MountName};
 use crate::disk::holders;
 use crate::disk::unmount::{Unmount, unmount};
 use crate::fuse::{self, DetachedRoot, Names, Replies, RootAttributes, Serving, StatusFile};
 use crate::status;
 use guests::Guests;
 use jobs::Jobs;
+use reloads::Reloads;
 use timer::Timer;
 use turns::Turns;
 
@@ -123,11 +125,15 @@ struct Root {
 
 impl Daemon {
     /// Mounts the root, takes over what an earlier run left, and knows every device that is present: accesses are
-    /// served when it returns.
+    /// served when it returns. `read_again` reads the config that a reload takes, or tells what is wrong with it.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(config: Config, attributes: RootAttributes) -> Result<Self, StartError> {
+    pub fn start(
+        config: Config,
+        attributes: RootAttributes,
+        read_again: impl Fn() -> Result<Config, String> + Send + 'static,
+    ) -> Result<Self, StartError> {
         let mountpoint = config.mountpoint.clone();
         let fuse = |error| StartError::Fuse { path: mountpoint.clone(), error };
         let needs = |what| move |error| StartError::Needs { what, error };
@@ -169,8 +175,10 @@ impl Daemon {
             ending: None,
             leaves: Arc::clone(&leaves),
         };
-        let control = listen(root_device, &shell.replier, &turns).map_err(needs("listen in /run/mydisks"))?;
-        signals::watch(&turns).map_err(needs("watch for signals"))?;
+        let reloads = Reloads::start(read_again, &turns).map_err(needs("start a thread"))?;
+        let control =
+            listen(root_device, &shell.replier, &turns, &reloads).map_err(needs("listen in /run/mydisks"))?;
+        signals::watch(&turns, &reloads).map_err(needs("watch for signals"))?;
 
         let has_guests = !config.guests.is_empty();
         let core = Core::new(Arc::new(config), now());
@@ -235,8 +243,13 @@ impl Machine {
         if matches!(event, Event::RootBusy(_)) {
             self.shell.ending = None;
         }
+        let reloads = matches!(event, Event::Reload { .. } | Event::Forgotten);
         for action in self.core.handle(now(), event) {
             self.shell.act(action);
+        }
+        if reloads {
+            // Without a thread the memory is given back the next time.
+            let _ = self.shell.jobs.workers.run(memory::release);
         }
     }
 }
@@ -253,6 +266,7 @@ impl Shell {
             Action::Lock { job, opened, deferred } => self.jobs.lock(job, opened, deferred),
             Action::Eject { job, disk, sequence } => self.jobs.eject(job, disk, sequence),
             Action::Guest(action) => self.guests.act(action),
+            Action::Names { shown, hidden } => self.change_names(&shown, &hidden),
             Action::LookAtMounts => self.mounts.look(),
             Action::LookAtCaller(request) => {
                 if let Some(thread) = self.jobs.replies.thread(request) {
@@ -282,6 +296,23 @@ impl Shell {
                 self.ending = Some(command);
                 self.unmount_root();
             }
+        }
+    }
+
+    /// What is hidden is so before the kernel is told to forget it: it is not looked up again.
+    fn change_names(&self, shown: &[(SlotId, MountName)], hidden: &[SlotId]) {
+        let names = &self.jobs.names;
+        names.show(shown.iter().map(|(slot, name)| (*slot, name.as_str())));
+        names.hide(hidden);
+        let (changed, events) = (self.serving.names_changed(), self.jobs.events.clone());
+        let hidden: Vec<_> = hidden.iter().filter_map(|&slot| names.name(slot)).collect();
+        let tell = move || {
+            changed.tell(hidden.iter().map(|name| &**name));
+            events.bring(Message::Event(Event::Forgotten));
+        };
+        if let Err(error) = self.jobs.workers.run(tell) {
+            tracing::error!("out of threads, so the kernel is not told of the names that have gone: {error}");
+            self.jobs.events.bring(Message::Event(Event::Forgotten));
         }
     }
 
@@ -389,9 +420,14 @@ fn watch_callers(turns: &Turns<Message>) -> std::io::Result<Sender<(RequestId, u
     Ok(look)
 }
 
-fn listen(root_device: u64, replier: &Replier, turns: &Turns<Message>) -> std::io::Result<control::Server> {
+fn listen(
+    root_device: u64,
+    replier: &Replier,
+    turns: &Turns<Message>,
+    reloads: &Reloads,
+) -> std::io::Result<control::Server> {
     let device = (rustix::fs::major(root_device), rustix::fs::minor(root_device));
-    let turns = turns.clone();
+    let (turns, reloads) = (turns.clone(), reloads.clone());
     control::Server::start(device, replier.clone(), move |number, request| {
         let command = CommandId(number);
         let event = match request {
@@ -404,6 +440,7 @@ fn listen(root_device: u64, replier: &Replier, turns: &Turns<Message>) -> std::i
             }
             Some(Request::Attach { device, guest }) => Event::GuestAttach { command, device, guest },
             Some(Request::Detach { device }) => Event::GuestDetach { command, device },
+            Some(Request::Reload) => return reloads.ask(Some(command)),
             Some(Request::Stop) => Event::Stop(Some(command)),
             None => Event::GaveUp(command),
         };

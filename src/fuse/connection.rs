@@ -10,17 +10,24 @@ use fuser::{Config, FopenFlags, Session, SessionACL};
 use super::EventSink;
 use super::filesystem::{OpenFiles, Root};
 use super::names::{Names, StatusFile};
+use super::notices::RootChanged;
 use super::pump::Pump;
 use super::replies::Replies;
 use crate::core::RequestId;
 
 /// A file system that is being served.
 pub struct Serving {
+    pump: Arc<Pump>,
     files: Arc<OpenFiles>,
     replies: Arc<Replies>,
 }
 
 impl Serving {
+    /// The names in the root have changed; nothing is mounted on those that are hidden.
+    pub fn names_changed(&self) -> RootChanged {
+        RootChanged::new(Arc::clone(&self.pump))
+    }
+
     /// Answers the OPEN of a status file; `render` is asked for the text of that file.
     pub fn show(&self, request: RequestId, render: impl FnOnce(StatusFile) -> Vec<u8>) {
         if let Some((reply, file)) = self.replies.take_status(request) {
@@ -67,5 +74,5 @@ pub fn serve(
         }
         closed();
     })?;
-    Ok(Serving { files, replies })
+    Ok(Serving { pump, files, replies })
 }

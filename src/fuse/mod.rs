@@ -8,6 +8,7 @@ mod connection;
 mod filesystem;
 mod mount;
 mod names;
+mod notices;
 mod pump;
 mod replies;
 mod shadows;
@@ -20,6 +21,7 @@ pub use callers::is_dying;
 pub use connection::{Serving, serve};
 pub use mount::{DetachedRoot, FUSE_TYPE, RootAttributes};
 pub use names::{Names, Node, StatusFile};
+pub use notices::RootChanged;
 pub use replies::Replies;
 
 /// Where events for the core go; never blocks.

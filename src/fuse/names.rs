@@ -111,12 +111,12 @@ impl Names {
         let names: Vec<_> =
             names.into_iter().enumerate().map(|(place, name)| (SlotId(place), name)).collect();
         let all = Self::default();
-        all.show(&names);
+        all.show(names.iter().map(|(slot, name)| (*slot, name.as_str())));
         all
     }
 
     /// These are in the root from now on: new ones, with the numbers that follow, or ones that were hidden.
-    pub fn show<N: AsRef<str>>(&self, names: &[(SlotId, N)]) {
+    pub fn show<'a>(&self, names: impl IntoIterator<Item = (SlotId, &'a str)>) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for (slot, name) in names {
             match table.names.get_mut(slot.0) {
@@ -127,7 +127,7 @@ impl Names {
                 None => {
                     // A configuration is far too short for more names than that.
                     let place = u32::try_from(table.names.len()).unwrap_or(u32::MAX);
-                    table.names.push(Name { text: name.as_ref().into(), is_shown: true });
+                    table.names.push(Name { text: name.into(), is_shown: true });
                     table.sorted.push(place);
                     table.shown += 1;
                 }
@@ -277,7 +277,7 @@ mod tests {
         let names = names();
         names.hide(&[SlotId(0), SlotId(1)]);
         assert!(names.is_empty());
-        names.show(&[(SlotId(2), "archive"), (SlotId(1), "backup"), (SlotId(0), "media")]);
+        names.show([(SlotId(2), "archive"), (SlotId(1), "backup"), (SlotId(0), "media")]);
         for (number, name) in ["media", "backup", "archive"].into_iter().enumerate() {
             assert_eq!(names.slot(OsStr::new(name)), Some(SlotId(number)));
         }
@@ -290,7 +290,7 @@ mod tests {
         let first = names.entry(Node::Root, 3).unwrap();
         assert_eq!(&*first.name, "a");
         names.hide(&[SlotId(0), SlotId(1)]);
-        names.show(&[(SlotId(3), "0")]);
+        names.show([(SlotId(3), "0")]);
         let second = names.entry(Node::Root, first.next).unwrap();
         assert_eq!(&*second.name, "c");
         assert_eq!(&*names.entry(Node::Root, second.next).unwrap().name, "0");

@@ -100,6 +100,11 @@ impl Pump {
         }
     }
 
+    /// Tells the kernel what it has not asked for. Blocks, and locks nothing of ours meanwhile.
+    pub(super) fn notify(&self, message: &[u8]) -> Result<(), Errno> {
+        send_whole(&self.device, message)
+    }
+
     /// The length of the next request for fuser; `None` when there is none any more.
     fn read_request(&self, buffer: &mut [u8]) -> Option<usize> {
         loop {

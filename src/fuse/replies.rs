@@ -170,6 +170,8 @@ impl Replies {
             Answer::Entry => Errno::EIO,
         };
         match (pending, answer) {
+            // Of a hidden name only, on which nothing is mounted.
+            (Pending::Walk(reply, _), Answer::Fail(libc::ENOENT)) => reply.error(error),
             (Pending::Walk(reply, slot), _) => {
                 // Never an error: it would detach what is mounted there.
                 reply.entry(&TTL, &attributes(Node::Name(slot), self.names.len()), Generation(0));

@@ -26,6 +26,7 @@ struct Mount<'a> {
     filesystem: Option<&'a str>,
     since: Option<String>,
     error: Option<&'a str>,
+    leaving: bool,
 }
 
 #[derive(Serialize)]
@@ -81,6 +82,7 @@ fn mount(mount: &MountStatus) -> Mount<'_> {
         filesystem: mount.filesystem.as_deref(),
         since: mount.since.map(rfc3339),
         error: mount.error.as_deref(),
+        leaving: mount.leaving,
     }
 }
 

@@ -21,10 +21,11 @@ pub fn summary(snapshot: &Snapshot) -> String {
 
 fn mount_row(mount: &MountStatus) -> Vec<String> {
     let locked = if mount.encrypted == Some(true) { " (LUKS)" } else { "" };
+    let leaving = if mount.leaving { ", leaving" } else { "" };
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     vec![
         mount.name.clone(),
-        mount_state(mount.state).to_owned(),
+        format!("{}{leaving}", mount_state(mount.state)),
         format!("{}{locked}", or_dash(&mount.device)),
         or_dash(&mount.id),
         or_dash(&mount.filesystem),

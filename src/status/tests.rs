@@ -7,6 +7,7 @@ fn snapshot() -> Snapshot {
     let mount = |name: &str, state, error: Option<&str>| MountStatus {
         name: name.into(),
         state,
+        leaving: name == "backup",
         device: Some("/dev/sdb".into()),
         id: Some("WDC_1".into()),
         encrypted: Some(true),
@@ -47,9 +48,9 @@ fn moments_are_rfc_3339() {
 #[test]
 fn the_table_has_aligned_columns_and_its_errors_below() {
     let expected = "\
-MOUNT   STATE    DEVICE           ID     FILESYSTEM  SINCE
-backup  mounted  /dev/sdb (LUKS)  WDC_1  -           1970-01-01T00:00:00Z
-media   failed   /dev/sdb (LUKS)  WDC_1  -           -
+MOUNT   STATE             DEVICE           ID     FILESYSTEM  SINCE
+backup  mounted, leaving  /dev/sdb (LUKS)  WDC_1  -           1970-01-01T00:00:00Z
+media   failed            /dev/sdb (LUKS)  WDC_1  -           -
   the key of \"media\" does not open it
 ";
     assert_eq!(summary(&snapshot()), expected);
@@ -61,6 +62,10 @@ fn json_has_the_fields_that_programs_rely_on_and_only_unclaimed_devices() {
     assert_eq!(value["version"], 1);
     assert_eq!(value["mounts"][0]["state"], "mounted");
     assert_eq!(value["mounts"][0]["filesystem"], serde_json::Value::Null);
+    assert_eq!(
+        (&value["mounts"][0]["leaving"], &value["mounts"][1]["leaving"]),
+        (&true.into(), &false.into())
+    );
     assert_eq!(value["mounts"][1]["error"], "the key of \"media\" does not open it");
     assert_eq!(value["devices"].as_array().unwrap().len(), 1);
     assert_eq!(value["devices"][0]["ids"][0], "\"WDC_2\"");

@@ -6,5 +6,6 @@ mod guests;
 mod hypervisor;
 mod leaving;
 mod random;
+mod reloads;
 mod scenarios;
 mod world;

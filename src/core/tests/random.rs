@@ -1,12 +1,16 @@
 //! Random sequences of everything that can happen, in any order; the world checks the rules after each event.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::world::{Job, NAMES, World};
+use super::world::{CONFIG, Job, NAMES, OTHERS, World};
 use crate::core::*;
 use crate::disk::ErrorKind;
+
+/// The slot of the name that [`OTHERS`] add.
+const ADDED: usize = 4;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -23,6 +27,9 @@ enum Step {
     ReportMounts,
     Umount(usize, Wish, bool),
     GiveUp(usize),
+    Reload(usize),
+    BrokenReload,
+    Forget,
     Stop,
     Signal,
     Pass(u64),
@@ -40,8 +47,8 @@ fn step() -> impl Strategy<Value = Step> {
     let wish = prop_oneof![Just(Wish::Locked), Just(Wish::LockedLater), Just(Wish::Ejected)];
     let time = prop_oneof![Just(0), Just(1), 200..1500_u64, 5_000..40_000_u64];
     prop_oneof![
-        4 => (0..NAMES, any::<bool>()).prop_map(|(slot, lock)| Step::Enter(slot, lock)),
-        3 => (0..NAMES).prop_map(Step::Walk),
+        4 => (slot(), any::<bool>()).prop_map(|(slot, lock)| Step::Enter(slot, lock)),
+        3 => slot().prop_map(Step::Walk),
         1 => which.clone().prop_map(Step::Interrupt),
         1 => (which.clone(), any::<bool>()).prop_map(|(which, dying)| Step::Caller(which, dying)),
         2 => (0..2_usize).prop_map(Step::Plug),
@@ -49,14 +56,22 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which.clone().prop_map(Step::Change),
         8 => (which.clone(), error).prop_map(|(which, error)| Step::EndJob(which, error)),
         1 => which.clone().prop_map(Step::PrepareAlthoughPulled),
-        1 => (0..NAMES).prop_map(Step::UnmountOutside),
+        1 => slot().prop_map(Step::UnmountOutside),
         2 => Just(Step::ReportMounts),
-        2 => (0..NAMES, wish, any::<bool>()).prop_map(|(slot, wish, waits)| Step::Umount(slot, wish, waits)),
+        2 => (slot(), wish, any::<bool>()).prop_map(|(slot, wish, waits)| Step::Umount(slot, wish, waits)),
         1 => which.clone().prop_map(Step::GiveUp),
+        2 => (0..=OTHERS.len()).prop_map(Step::Reload),
+        1 => Just(Step::BrokenReload),
+        2 => Just(Step::Forget),
         1 => Just(Step::Stop),
         1 => Just(Step::Signal),
         4 => time.prop_map(Step::Pass),
     ]
+}
+
+/// Of a name that is there from the start, or of one that a reload adds.
+fn slot() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 0..NAMES, 1 => Just(ADDED)]
 }
 
 fn nth<K: Copy, V>(map: &std::collections::BTreeMap<K, V>, which: usize) -> Option<K> {
@@ -65,6 +80,7 @@ fn nth<K: Copy, V>(map: &std::collections::BTreeMap<K, V>, which: usize) -> Opti
 
 fn apply(world: &mut World, step: Step) {
     match step {
+        Step::Enter(slot, _) | Step::Walk(slot) if slot >= world.core.slots.len() => {}
         Step::Enter(slot, lock) => {
             // A mount hides the name directory, but not from everybody.
             world.enter(SlotId(slot), if lock { Hold::Directory } else { Hold::Nothing });
@@ -116,7 +132,8 @@ fn apply(world: &mut World, step: Step) {
         }
         Step::ReportMounts => world.report_mounts(),
         Step::Umount(slot, wish, waits) => {
-            world.umount(["a", "b"][slot], wish, waits);
+            let name = if slot == ADDED { "0" } else { ["a", "b"][slot] };
+            world.umount(name, wish, waits);
         }
         Step::GiveUp(which) => {
             let waiting = world.commands.iter().nth(which % world.commands.len().max(1)).copied();
@@ -124,6 +141,14 @@ fn apply(world: &mut World, step: Step) {
                 world.send(Event::GaveUp(command));
             }
         }
+        Step::Reload(which) => {
+            world.begin_reload(OTHERS.get(which).unwrap_or(&CONFIG));
+        }
+        Step::BrokenReload => {
+            let command = Some(world.command());
+            world.send(Event::Reload { command, config: Err("it is broken".into()) });
+        }
+        Step::Forget => world.forget(),
         Step::Stop => {
             let command = world.command();
             world.send(Event::Stop(Some(command)));
@@ -137,10 +162,13 @@ fn apply(world: &mut World, step: Step) {
 
 /// Every job ends well, time passes, the table is read: nobody may be left waiting, and nothing open.
 fn come_to_rest(world: &mut World) {
+    let mut reloaded = false;
     for _ in 0..200 {
         if world.ended {
             return;
         }
+        reloaded = reloaded || world.reload(CONFIG).is_ok();
+        world.forget();
         if let Some(job) = nth(&world.jobs, 0) {
             world.end_job(job, None);
         } else {
@@ -151,8 +179,11 @@ fn come_to_rest(world: &mut World) {
             && world.jobs.is_empty()
             && world.open.is_empty()
             && world.commands.is_empty()
+            && world.forgetting == 0
         {
             assert_eq!(world.core.next_wakeup(), None);
+            assert!(world.core.snapshot().mounts.iter().all(|mount| !mount.leaving));
+            assert_eq!(world.shown.values().cloned().collect::<BTreeSet<_>>(), world.configured());
             return;
         }
     }

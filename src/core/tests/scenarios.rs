@@ -10,12 +10,12 @@ use crate::disk::ErrorKind;
 const A: SlotId = SlotId(0);
 const B: SlotId = SlotId(1);
 
-fn only_job(world: &World) -> JobId {
+pub(super) fn only_job(world: &World) -> JobId {
     assert_eq!(world.jobs.len(), 1, "{:?}", world.jobs);
     *world.jobs.keys().next().unwrap()
 }
 
-fn mount(world: &mut World, slot: SlotId) {
+pub(super) fn mount(world: &mut World, slot: SlotId) {
     world.enter(slot, Hold::Nothing);
     world.end_job(only_job(world), None);
     world.end_job(only_job(world), None);

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::hypervisor::Hypervisor;
-use crate::config;
+use crate::config::{self, Config};
 use crate::core::*;
 use crate::device::{BlockNode, Content, Disk, DiskSeq, Partition};
 use crate::disk::{DiskError, ErrorKind, Opened, Order, Source};
 
 /// `far` can be reached through `a` and `b`, and belongs to whoever takes it; `c` and `d` share a disk.
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
 [defaults]
 idle-timeout = "10s"
 access-timeout = "30s"
@@ -26,6 +26,29 @@ disks = [{ id = "parts", partition = 1 }]
 [mounts.d]
 disks = [{ id = "parts", partition = 2 }]
 "#;
+
+pub(super) const WITHOUT_A: &str = "[mounts.b]\ndisks = [{ uuid = \"fa\" }, { image = \"/image\" }]";
+pub(super) const NEVER_IDLE: &str = "[mounts.a]\ndisks = [\"near\"]\nidle-timeout = \"0\"";
+pub(super) const NOTHING: &str = "";
+/// The disks of `a` and `b`, the other way round.
+pub(super) const EXCHANGED: &str = r#"
+[mounts.a]
+disks = ["far", { image = "/image" }]
+[mounts.b]
+disks = ["near"]
+options = "ro"
+"#;
+/// A new name before the others, with the disk of one of them.
+pub(super) const ANOTHER: &str = r#"
+[mounts."0"]
+disks = ["near"]
+idle-timeout = "1s"
+[mounts.b]
+disks = [{ image = "/image" }]
+"#;
+
+/// What a reload may meet in place of [`CONFIG`].
+pub(super) const OTHERS: [&str; 5] = [WITHOUT_A, NEVER_IDLE, NOTHING, EXCHANGED, ANOTHER];
 
 /// How many of the names the random sequences use.
 pub(super) const NAMES: usize = 2;
@@ -80,6 +103,24 @@ pub(super) struct World {
     pub(super) asked: bool,
     pub(super) ended: bool,
     pub(super) hypervisor: Hypervisor,
+    /// The names in the root.
+    pub(super) shown: BTreeMap<SlotId, String>,
+    /// So many changes of the root are not done yet.
+    pub(super) forgetting: usize,
+}
+
+/// Every caller waits for at most 30 s, whatever the config.
+fn parse(text: &str) -> Config {
+    let text = if text.contains("access-timeout") {
+        text.to_owned()
+    } else {
+        format!("{text}\n[defaults]\naccess-timeout = \"30s\"\n")
+    };
+    config::parse(&text, Path::new("test.toml")).unwrap()
+}
+
+fn names_of(config: &Config) -> impl Iterator<Item = String> {
+    config.mounts.iter().map(|mount| mount.name.to_string())
 }
 
 impl World {
@@ -93,10 +134,12 @@ impl World {
     }
 
     pub(super) fn with_config(text: &str) -> Self {
-        let config = config::parse(text, Path::new("test.toml")).unwrap();
+        let config = parse(text);
         let start = Instant::now();
         let now = Now { monotonic: start, wall: SystemTime::UNIX_EPOCH };
         Self {
+            shown: names_of(&config).enumerate().map(|(place, name)| (SlotId(place), name)).collect(),
+            forgetting: 0,
             core: Core::new(Arc::new(config), now),
             start,
             elapsed: Duration::ZERO,
@@ -192,6 +235,40 @@ impl World {
         let command = self.command();
         self.send(Event::Umount { command, name: name.into(), wish, waits });
         command
+    }
+
+    /// The config is read again, and once more, which must change nothing.
+    pub(super) fn reload(&mut self, text: &str) -> Result<String, String> {
+        self.forget();
+        let command = self.begin_reload(text);
+        self.forget();
+        let before = (self.core.snapshot().mounts, self.core.next_wakeup());
+        let again = self.command();
+        let actions = self.send(Event::Reload { command: Some(again), config: Ok(parse(text).into()) });
+        let says = |action: &Action| matches!(action, Action::Log(..) | Action::Reply(..));
+        assert!(actions.iter().all(says), "the same config again: {actions:?}");
+        assert_eq!(before, (self.core.snapshot().mounts, self.core.next_wakeup()));
+        self.replies.remove(&command).expect("replied to when what was before it is forgotten")
+    }
+
+    /// The config is read again.
+    pub(super) fn begin_reload(&mut self, text: &str) -> CommandId {
+        let (command, config) = (self.command(), parse(text));
+        self.send(Event::Reload { command: Some(command), config: Ok(config.into()) });
+        command
+    }
+
+    /// The names of the config.
+    pub(super) fn configured(&self) -> BTreeSet<String> {
+        names_of(&self.core.config).collect()
+    }
+
+    /// The kernel has forgotten the names that are hidden.
+    pub(super) fn forget(&mut self) {
+        while self.forgetting > 0 {
+            self.forgetting -= 1;
+            self.send(Event::Forgotten);
+        }
     }
 
     /// The mount table is read now.
@@ -299,6 +376,8 @@ impl World {
         match action {
             Action::Answer(request, answer) => self.check_answer(*request, *answer),
             Action::Prepare { job, slot, order } => {
+                let name = self.shown.get(slot).expect("nothing is opened for a hidden name");
+                assert!(self.configured().contains(name), "opened for a name that is leaving");
                 self.add_job(*job, *slot, Job::Prepare(Box::new(order.clone())))
             }
             Action::Cancel(job) => {
@@ -329,6 +408,26 @@ impl World {
             Action::Eject { job, sequence, .. } => {
                 let slot = self.core.shared.slot_of_job(*job).expect("a job has a slot");
                 self.add_job(*job, slot, Job::Eject(*sequence));
+            }
+            Action::Names { shown, hidden } => {
+                assert!(
+                    shown.is_empty() || self.forgetting == 0,
+                    "a name could come back before it is forgotten"
+                );
+                self.forgetting += 1;
+                for (slot, name) in shown {
+                    assert!(self.shown.insert(*slot, name.to_string()).is_none(), "shown twice");
+                }
+                for slot in hidden {
+                    assert!(self.shown.remove(slot).is_some(), "hidden twice");
+                    assert!(
+                        !self.mounted.contains_key(slot),
+                        "the kernel would detach what is mounted there"
+                    );
+                    assert!(self.jobs.values().all(|(of, _)| of != slot), "a job of a hidden name");
+                    assert!(self.open.values().all(|open| open.slot != *slot), "left open");
+                    assert!(self.waiting.values().all(|(of, ..)| of != slot), "left waiting");
+                }
             }
             Action::LookAtMounts => self.asked = true,
             Action::Tell(command, what) => {
@@ -369,6 +468,7 @@ impl World {
         let (slot, wants, _) = self.waiting.remove(&request).expect("answered twice, or never asked");
         match (wants, answer) {
             (Wants::Walk, Answer::Entry) => {}
+            (Wants::Walk, Answer::Fail(libc::ENOENT)) if !self.shown.contains_key(&slot) => {}
             (Wants::Enter(_), Answer::Fail(errno)) => self.errors.push(errno),
             (Wants::Enter(_), Answer::Retry) => {
                 self.last_retry.insert(slot, self.elapsed);
@@ -408,7 +508,7 @@ impl World {
                 assert!(other.is_none_or(|slot| slot == open.slot), "one disk open for two names");
             }
         }
-        for slot in (0..NAMES.min(self.core.slots.len())).map(SlotId) {
+        for slot in (0..self.core.slots.len()).map(SlotId) {
             let attaching = matches!(self.core.slots[slot.0].state, slot::State::Attaching { .. });
             if attaching {
                 self.no_lock_holder_waits(slot);
