@@ -55,6 +55,8 @@ pub(super) enum State {
         place: Option<Place>,
         /// Which of the configured disks, to go on with the next if it is not there.
         spec: usize,
+        /// Everybody who waited has died, so the job was told to stop.
+        is_deserted: bool,
     },
     /// Its mount is being attached to the name directory: walks to the name wait.
     Attaching { job: JobId, in_use: Box<InUse> },
@@ -167,6 +169,16 @@ impl Slot {
     /// The caller of a waiting request got a signal, and dies of it or does not.
     pub(super) fn caller(&mut self, request: RequestId, dying: bool, shared: &mut Shared) {
         self.waiting.caller(request, dying, shared);
+        if !self.waiting.is_empty() {
+            return;
+        }
+        match &mut self.state {
+            State::Preparing { job, is_deserted, .. } if dying && !*is_deserted => {
+                *is_deserted = true;
+                shared.act(Action::Cancel(*job));
+            }
+            _ => {}
+        }
     }
 
     /// The disk, or that there is none, is decided from the configured disk number `from` on.
@@ -183,7 +195,7 @@ impl Slot {
             Choice::Use { spec, place, order } => {
                 shared.inventory.claim(place, self.id);
                 let job = shared.next_job(self.id);
-                self.state = State::Preparing { job, place, spec };
+                self.state = State::Preparing { job, place, spec, is_deserted: false };
                 shared.act(Action::Prepare { job, slot: self.id, order: *order });
             }
             Choice::Refused(error) => self.give_up(error, shared),
@@ -192,12 +204,16 @@ impl Slot {
 
     /// A detached mount is ready, or cannot be.
     pub(super) fn prepared(&mut self, job: JobId, result: Result<Detached, DiskError>, shared: &mut Shared) {
-        let State::Preparing { job: ours, place, spec } = self.state else { return };
+        let State::Preparing { job: ours, place, spec, is_deserted } = self.state else { return };
         if ours != job {
             return;
         }
         match result {
-            Ok(detached) if shared.stopping || !shared.inventory.is_present(place) => {
+            Ok(detached)
+                if shared.stopping
+                    || !shared.inventory.is_present(place)
+                    || (is_deserted && self.waiting.is_empty()) =>
+            {
                 shared.act(Action::Abandon(job));
                 if shared.stopping {
                     self.waiting.fail(libc::EBUSY, shared);
@@ -219,6 +235,12 @@ impl Slot {
                     self.last_retry = Some(shared.now.monotonic);
                 }
                 shared.act(Action::Attach { job, first });
+            }
+            // Not a failure; and whoever has come since then is not told what became of it.
+            Err(error) if is_deserted && !shared.stopping => {
+                let name = &self.config.name;
+                shared.log(Level::Info, format!("{name}: given up, nobody waits for it: {}", error.message));
+                self.closed(shared);
             }
             // Pulled meanwhile, and perhaps plugged in again: whatever the job says, it says of a disk that is gone.
             Err(_) if !shared.stopping && !shared.inventory.is_present(place) => self.start(0, shared),

@@ -254,6 +254,66 @@ fn a_dying_caller_goes_at_once_and_one_that_only_got_a_signal_waits_on() {
 }
 
 #[test]
+fn when_the_last_caller_dies_the_disk_is_not_opened_after_all_and_nothing_is_left() {
+    for (error, comes_back) in
+        [(Some(ErrorKind::TimedOut), false), (None, false), (Some(ErrorKind::TimedOut), true), (None, true)]
+    {
+        let mut world = World::new();
+        world.plug("near");
+        let callers = [world.enter(A, Hold::Nothing), world.enter(A, Hold::Directory)];
+        let job = only_job(&world);
+        for request in callers {
+            assert!(!world.cancelled.contains(&job), "somebody waits");
+            world.send(Event::Interrupted(request));
+            world.send(Event::Caller { request, dying: true });
+        }
+        assert!(world.cancelled.contains(&job) && world.waiting.is_empty());
+        if comes_back {
+            world.enter(A, Hold::Nothing);
+        }
+        for _ in ["prepared", "attached or locked", "prepared", "attached"] {
+            if let Some(&next) = world.jobs.keys().next() {
+                world.end_job(next, if next == job && world.open.is_empty() { error } else { None });
+            }
+        }
+        assert!(world.jobs.is_empty() && world.waiting.is_empty() && world.errors == [libc::EINTR; 2]);
+        assert_eq!(world.mounted.contains_key(&A), comes_back);
+        assert_eq!(world.open.len(), usize::from(comes_back));
+        assert_eq!(state(&world, A), if comes_back { MountState::Mounted } else { MountState::Ready });
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_disk_that_hangs_is_told_at_his_deadline_and_the_next_one_waits_anew() {
+    let mut world = World::new();
+    world.plug("near");
+    world.enter(A, Hold::Nothing);
+    world.pass(Duration::from_secs(30));
+    assert_eq!(world.errors, [libc::ETIMEDOUT]);
+    let late = world.enter(A, Hold::Nothing);
+    assert!(world.waiting.contains_key(&late), "joins what is under way: no second job on a disk that hangs");
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    assert!(world.mounted.contains_key(&A) && world.waiting.is_empty());
+}
+
+#[test]
+fn a_clock_that_is_set_unmounts_nothing_and_keeps_nothing_mounted() {
+    let day = Duration::from_secs(86_400);
+    for wall in [std::time::SystemTime::UNIX_EPOCH + 400 * day, std::time::SystemTime::UNIX_EPOCH - day] {
+        let mut world = World::new();
+        world.plug("near");
+        mount(&mut world, A);
+        let due = world.core.next_wakeup();
+        let now = Now { monotonic: world.instant(), wall };
+        assert!(world.core.handle(now, Event::Tick).is_empty());
+        assert_eq!(world.core.next_wakeup(), due);
+        world.pass(Duration::from_secs(10));
+        assert!(matches!(world.jobs[&only_job(&world)].1, Job::Unmount(_, Unmount::Expire)));
+    }
+}
+
+#[test]
 fn an_interrupt_that_overtakes_its_request_is_not_lost() {
     let mut world = World::new();
     world.plug("near");
