@@ -11,13 +11,14 @@ mod place;
 mod raw;
 mod several_at_once;
 mod subject;
+mod under_unmounts;
 
 use calls::{Case, Entry};
 use rustix::mount::MountPropagationFlags;
 use std::process::ExitCode;
 use subject::{Afterwards, Run, Subject, Workshop};
 
-/// One line of the report: its name, and the calls that are made at once.
+/// One line of the report: its name, and the calls that are made at once; none: see [`under_unmounts`].
 struct Test {
     name: String,
     cases: Vec<Case>,
@@ -70,15 +71,19 @@ fn tests(short: bool) -> Vec<Test> {
             },
         )
     };
+    let at_work = Test { name: under_unmounts::NAME.into(), cases: Vec::new(), forgotten: false };
     if short {
-        return alone(false).chain(company(16, 1)).collect();
+        return alone(false).chain(company(16, 1)).chain([at_work]).collect();
     }
-    alone(false).chain(alone(true)).chain(company(2, 2)).chain(company(16, 4)).collect()
+    alone(false).chain(alone(true)).chain(company(2, 2)).chain(company(16, 4)).chain([at_work]).collect()
 }
 
 /// Runs a test on both sides; what differs, in words.
 fn faults(test: &Test, workshop: &Workshop, subject: &mut Subject<'_>) -> Vec<String> {
     let cases: Vec<&Case> = test.cases.iter().collect();
+    if cases.is_empty() {
+        return subject.under_unmounts();
+    }
     let exception = if cases.len() == 1 { exceptions::of(cases[0].name) } else { None };
     let afterwards = exception.map_or_else(|| expected_entry(&cases), |exception| exception.afterwards);
     let plain = workshop.on_plain_mount(&cases);

@@ -188,6 +188,17 @@ impl<'a> Subject<'a> {
         (Run { ended, mounted, disk }, state)
     }
 
+    /// What goes wrong for processes that work on the disk while it is unmounted under them.
+    pub(crate) fn under_unmounts(&mut self) -> Vec<String> {
+        self.workshop.fresh_disk(Disk::Open, &self.image());
+        let mut faults = crate::under_unmounts::faults(&self.root(), &self.workshop.elsewhere());
+        if let Err(complaint) = self.release() {
+            faults.push(format!("the daemon: {complaint}"));
+            self.restart();
+        }
+        faults
+    }
+
     /// Lets the kernel forget the name, so that the next access has to look it up first.
     pub(crate) fn forget_the_name(&self) {
         // 2: dentries and inodes that nobody uses. Nothing else forgets them without an act of the daemon's.
@@ -260,8 +271,7 @@ impl<'a> Subject<'a> {
     }
 
     fn name_is_mounted(&self) -> bool {
-        let name = self.name();
-        mounts().iter().any(|mount| Path::new(&mount.at) == name)
+        is_mounted(&self.name())
     }
 
     fn loop_device(&self) -> Option<String> {
@@ -294,6 +304,11 @@ fn launch(workshop: &Workshop) -> Child {
         .stderr(log)
         .spawn()
         .expect("mydisks starts")
+}
+
+/// Whether anything is mounted there.
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    mounts().iter().any(|mount| Path::new(&mount.at) == path)
 }
 
 struct Mount {
