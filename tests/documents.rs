@@ -5,9 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of each prefix are.
-const PLACES: [(&str, &[&str]); 5] = [
+const PLACES: [(&str, &[&str]); 7] = [
     ("core", &["src/core/tests"]),
     ("lab", &["tests/lab/scenarios/host_disks"]),
+    ("guest", &["tests/lab/scenarios/guests"]),
+    ("claim", &["tests/claim.rs"]),
     ("fact", &["tests/lab/scenarios/facts"]),
     ("disk", &["tests/disk.rs", "tests/lab_disk.rs"]),
     ("holders", &["tests/holders.rs"]),

@@ -1,7 +1,8 @@
 //! libvirt's guests: what they have, attaching and detaching. Knows nothing of disks and core.
 //!
 //! `libvirt` is the C library, `xml` what it is told and tells; `supervisor` keeps the connection and looks at
-//! domains, and each guest has a `worker`. A build without the feature `libvirt` has `absent` in their place.
+//! domains, and each guest has a `worker`, which undoes in `namespace` what
+//! libvirt forgets. A build without the feature `libvirt` has `absent` in their place.
 
 #[cfg(not(feature = "libvirt"))]
 mod absent;
@@ -10,6 +11,8 @@ mod domain;
 mod edge;
 #[cfg(feature = "libvirt")]
 mod libvirt;
+#[cfg(feature = "libvirt")]
+mod namespace;
 #[cfg(feature = "libvirt")]
 mod supervisor;
 #[cfg(feature = "libvirt")]

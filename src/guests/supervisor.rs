@@ -121,7 +121,7 @@ impl Supervisor {
             State::Down(until) if *until <= now => self.open(),
             State::Opening { since, is_told } if !*is_told && *since + PATIENCE <= now => {
                 *is_told = true;
-                self.tell(GuestEvent::Disconnected(format!("libvirt at {} does not answer", self.uri)));
+                self.tell(GuestEvent::Disconnected(format!("{} does not answer", self.uri)));
             }
             _ => {}
         }
@@ -152,8 +152,7 @@ impl Supervisor {
                 self.tell(GuestEvent::Connected(domains));
             }
             Note::Opened { result: Err(error), .. } => {
-                let why = format!("no connection to libvirt at {}: {}", self.uri, sentence(&error));
-                self.down(&why);
+                self.down(&format!("{}: {}", self.uri, sentence(&error)));
             }
             Note::Noticed { attempt, .. } if attempt != self.attempt => {}
             Note::Noticed { notice: Notice::Closed(why), .. } => self.down(why),
@@ -285,10 +284,10 @@ mod tests {
     fn a_late_notice_of_an_earlier_connection_changes_nothing() {
         let (mut supervisor, events, notes) = supervisor();
         up(&mut supervisor, &events, &notes);
-        supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Closed("libvirt has ended") });
-        assert_eq!(events.try_recv().unwrap(), GuestEvent::Disconnected("libvirt has ended".into()));
+        supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Closed("its daemon has ended") });
+        assert_eq!(events.try_recv().unwrap(), GuestEvent::Disconnected("its daemon has ended".into()));
         up(&mut supervisor, &events, &notes);
-        supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Closed("libvirt has ended") });
+        supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Closed("its daemon has ended") });
         supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Changed("test".into()) });
         assert!(matches!(supervisor.state, State::Up(_)));
         assert!(events.try_recv().is_err() && supervisor.jobs.is_empty());
@@ -298,7 +297,7 @@ mod tests {
     fn a_connection_that_ended_before_it_was_handed_over_is_not_taken() {
         let (mut supervisor, events, notes) = supervisor();
         supervisor.open();
-        supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Closed("libvirt has ended") });
+        supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Closed("its daemon has ended") });
         supervisor.take(notes.recv().unwrap());
         assert!(matches!(supervisor.state, State::Down(_)));
         assert_eq!(events.try_iter().count(), 1);

@@ -78,7 +78,7 @@ fn without_a_connection_it_is_said_why_and_tried_again_and_work_is_reported_done
     let (guests, events) = start("nosuch:///system", || Ok(()));
     for _ in 0..2 {
         let GuestEvent::Disconnected(why) = next(&events) else { panic!("connected") };
-        assert!(why.starts_with("no connection to libvirt at nosuch:///system: "), "{why}");
+        assert!(why.starts_with("nosuch:///system: "), "{why}");
     }
     guests.act(attach());
     let done = events.iter().find(|event| matches!(event, GuestEvent::Done { .. }));

@@ -3,9 +3,9 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::libvirt::{Connection, Error};
+use super::libvirt::{Connection, Domain, Error};
 use super::supervisor::Note;
-use super::{Claim, NewDevice, Ticket, xml};
+use super::{Claim, NewDevice, Ticket, namespace, xml};
 use crate::device::{GuestName, printable};
 
 /// A piece of work.
@@ -54,9 +54,22 @@ fn attach(
     let failed =
         |error: &Error| format!("libvirt does not attach {} to {guest}: {}", what(device), sentence(error));
     match connection.domain(guest.as_str()) {
-        Ok(Some(domain)) => domain.attach(&xml).map_err(|error| failed(&error)),
+        Ok(Some(domain)) => {
+            make_way(&domain, uri, guest, device);
+            domain.attach(&xml).map_err(|error| failed(&error))
+        }
         Ok(None) => Err(no_such(guest)),
         Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Not to succeed at this need not matter: libvirt has the last word.
+fn make_way(domain: &Domain<'_>, uri: &str, guest: &GuestName, device: &NewDevice) {
+    let NewDevice::Disk { node, .. } = device else { return };
+    let live = domain.xml().ok().and_then(|xml| xml::domain(&xml).ok()).and_then(|domain| domain.live);
+    let Some(live) = live else { return };
+    if let Err(error) = namespace::forget(uri, guest, &live, node) {
+        tracing::warn!("cannot look for {} in the private /dev of {guest}: {error}", node.display());
     }
 }
 

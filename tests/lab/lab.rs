@@ -10,7 +10,7 @@ use crate::gadget::Gadget;
 use crate::program::Program;
 use crate::qmp::{Plugged, Qmp, Shape};
 use crate::wait;
-use crate::{Outcome, mounts, udevdb};
+use crate::{Outcome, hypervisor, mounts, udevdb};
 
 /// The machine a scenario runs in.
 pub(crate) struct Lab {
@@ -97,7 +97,7 @@ impl Lab {
             Some(mut daemon) => daemon.stop(),
             None => Ok(()),
         };
-        let cleared = daemon::clear();
+        let cleared = daemon::clear().and(hypervisor::clear());
         let left =
             wait::until_true("leftovers to go", wait::PATIENCE / 6, || self.leftovers(false).is_empty());
         let leak = if left.is_err() { self.leftovers(false) } else { Vec::new() };

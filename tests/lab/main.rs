@@ -9,6 +9,7 @@ mod disks;
 mod diskseq;
 mod forgery;
 mod gadget;
+mod hypervisor;
 mod inside;
 mod lab;
 mod mounts;

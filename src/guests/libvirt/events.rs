@@ -214,9 +214,9 @@ unsafe extern "C" fn device(
 
 unsafe extern "C" fn closed(_: sys::virConnectPtr, reason: c_int, opaque: *mut c_void) {
     let why = match u32::try_from(reason) {
-        Ok(sys::VIR_CONNECT_CLOSE_REASON_EOF) => "libvirt has ended",
-        Ok(sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE) => "libvirt does not answer",
-        _ => "the connection to libvirt has failed",
+        Ok(sys::VIR_CONNECT_CLOSE_REASON_EOF) => "its daemon has ended",
+        Ok(sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE) => "its daemon does not answer",
+        _ => "the connection has failed",
     };
     // SAFETY: libvirt hands on what it was given at the registration.
     unsafe { tell(opaque, Notice::Closed(why)) };

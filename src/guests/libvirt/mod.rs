@@ -10,7 +10,7 @@ mod library;
 #[cfg(test)]
 mod tests;
 
-pub(super) use connection::{Connection, Error};
+pub(super) use connection::{Connection, Domain, Error};
 pub(super) use events::{Notice, Watched};
 
 #[cfg(test)]

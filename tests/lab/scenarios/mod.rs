@@ -6,6 +6,7 @@ use crate::Outcome;
 use crate::lab::Lab;
 
 pub(crate) mod facts;
+mod guests;
 mod host_disks;
 mod suites;
 
@@ -29,6 +30,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "host_disks", scenarios: host_disks::SCENARIOS },
     Group { name: "pulls", scenarios: host_disks::PULLS },
     Group { name: "leaving", scenarios: host_disks::LEAVING },
+    Group { name: "guests", scenarios: guests::SCENARIOS },
     Group { name: "suites", scenarios: SUITES },
 ];
 
@@ -47,7 +49,7 @@ const SUITES: &[Scenario] = &[
 ];
 
 /// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls` runs the rest.
-pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "suites"];
+pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "guests", "suites"];
 
 /// Registers functions of the modules beside it under their own names.
 macro_rules! scenarios {

@@ -1,7 +1,9 @@
 //! Measured facts that the design leans on, kept as scenarios so that a kernel, udev, cryptsetup or mount(8) that
-//! behaves otherwise is noticed. None of them needs the daemon.
+//! behaves otherwise is noticed. None of them needs the daemon. Those of `guests` run in the group of that name, which
+//! has libvirtd.
 
 mod cryptsetup;
+pub(crate) mod guests;
 pub(crate) mod mount_helpers;
 mod mounting;
 mod plugging;

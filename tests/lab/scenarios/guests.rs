@@ -1,0 +1,107 @@
+//! Devices of libvirt's guests, from the plug to the live XML and back: with libvirtd and QEMU.
+
+mod disks;
+mod hangs;
+mod life;
+mod usb;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::facts::guests as fact;
+use super::{Scenario, scenarios};
+use crate::Outcome;
+use crate::daemon::MOUNTPOINT;
+use crate::gadget::{Claims, Gadget};
+use crate::hypervisor::{LONG, live};
+use crate::wait;
+
+/// All that needs libvirtd: the facts as well, which share its start.
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![
+    fact::success_of_a_detach_is_no_proof,
+    fact::detach_by_alias_is_granted_by_a_guest_that_listens,
+    fact::twins_are_refused_by_vendor_and_product,
+    fact::optional_policy_attaches_what_is_not_there,
+    fact::pulled_usb_device_stays_in_the_live_xml,
+    fact::one_disk_goes_to_two_guests_and_the_host_unhindered,
+    fact::live_xml_of_a_frozen_guest_is_read_while_an_attach_hangs,
+    usb::device_goes_to_its_guest_when_it_is_plugged_in_and_leaves_when_it_is_pulled,
+    usb::twins_go_each_to_the_guest_of_its_serial,
+    usb::whatever_is_in_a_port_goes_to_its_guest,
+    usb::device_that_is_replugged_ten_times_fast_ends_attached,
+    disks::disks_go_to_virtio_scsi_and_usb,
+    disks::pulled_disk_is_released_and_comes_back,
+    disks::guest_that_never_releases_a_disk_is_told_of_and_the_replugged_one_waits,
+    disks::disk_that_is_mounted_on_the_host_is_refused_until_it_is_unmounted,
+    disks::disk_that_another_guest_has_is_refused,
+    life::guest_that_starts_after_the_plug_gets_its_devices,
+    life::guest_that_is_rebooted_destroyed_or_saved_ends_with_its_devices,
+    life::killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached,
+    hangs::stopped_libvirtd_delays_no_mount_and_no_status,
+    hangs::frozen_guest_delays_no_mount_and_no_other_guest,
+];
+
+fn config(tables: &str) -> String {
+    format!("mountpoint = {MOUNTPOINT:?}\n{tables}\n")
+}
+
+/// The objects of a guest's devices in `status.json` whose id has this in it. What is pulled and not yet released has
+/// one, beside that of the line of the config.
+fn devices_of(guest: &str, id: &str) -> Outcome<Vec<Value>> {
+    let guest = guest_of(guest)?;
+    let mut devices = guest["devices"].as_array().ok_or("a guest has no devices")?.clone();
+    devices.retain(|device| device["id"].as_str().is_some_and(|text| text.contains(id)));
+    Ok(devices)
+}
+
+fn guest_of(name: &str) -> Outcome<Value> {
+    let status: Value =
+        serde_json::from_slice(&fs::read(Path::new(MOUNTPOINT).join(".status/status.json"))?)?;
+    let guests = status["guests"].as_array().ok_or("status.json has no guests")?;
+    let found = guests.iter().find(|entry| entry["name"] == name);
+    Ok(found.ok_or_else(|| format!("{name} is not in status.json"))?.clone())
+}
+
+/// Waits for what status says of a guest's device.
+fn wait_for(guest: &str, id: &str, state: &str) -> Outcome<Value> {
+    wait_until(guest, id, state, |device| device["state"] == state)
+}
+
+/// Waits for a reason that status gives for a guest's device.
+fn wait_for_reason(guest: &str, id: &str, reason: &str) -> Outcome<Value> {
+    wait_until(guest, id, reason, |device| {
+        device["error"].as_str().is_some_and(|error| error.contains(reason))
+    })
+}
+
+fn wait_until(guest: &str, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Outcome<Value> {
+    let mut last = Vec::new();
+    let found = wait::until(&format!("{id} of {guest}: {what}"), LONG, || {
+        last = devices_of(guest, id).unwrap_or_default();
+        last.iter().find(|device| holds(device)).cloned()
+    });
+    found.map_err(|error| format!("{error}; there are {last:?}").into())
+}
+
+/// How many devices of ours a guest has, by its live XML.
+fn ours(guest: &str) -> usize {
+    live(guest).map_or(0, |xml| xml.matches("alias name='ua-mydisks-").count())
+}
+
+fn wait_for_ours(guest: &str, count: usize) -> Outcome {
+    wait::until_true(&format!("{guest} to have {count} devices of ours"), LONG, || ours(guest) == count)
+}
+
+/// A USB device that is no disk.
+fn line(controller: u32, product: u16, serial: &str) -> Outcome<Gadget> {
+    let claims = Claims {
+        vendor: 0x1209,
+        product,
+        manufacturer: "lab".into(),
+        model: "line".into(),
+        serial: serial.into(),
+    };
+    Gadget::serial_line(&format!("line{controller}"), controller, &claims)
+}

@@ -1,0 +1,61 @@
+//! Guests and libvirtd that come and go.
+
+use super::{config, guest_of, line, ours, wait_for, wait_for_ours};
+use crate::Outcome;
+use crate::hypervisor::{self, Kind, LONG, virsh};
+use crate::lab::Lab;
+use crate::wait;
+
+const CONFIG: &str = "[guests.guest1]\nusb = [\"1209:0001\", \"1209:0002\"]";
+
+pub(in super::super) fn guest_that_starts_after_the_plug_gets_its_devices(lab: &mut Lab) -> Outcome {
+    let _gadget = line(0, 1, "EARLY")?;
+    lab.start(&config(CONFIG))?;
+    hypervisor::define("guest1", Kind::Silent)?;
+    let waiting = wait_for("guest1", "1209:0001", "waiting")?;
+    assert!(waiting["error"].as_str().is_some_and(|error| error.contains("guest1 is off")), "{waiting}");
+    virsh(["start", "guest1"])?;
+    wait_for("guest1", "1209:0001", "attached")?;
+    assert_eq!(ours("guest1"), 1);
+    Ok(())
+}
+
+pub(in super::super) fn guest_that_is_rebooted_destroyed_or_saved_ends_with_its_devices(
+    lab: &mut Lab,
+) -> Outcome {
+    hypervisor::boot("guest1", Kind::Silent)?;
+    let _gadget = line(0, 1, "LIFE")?;
+    lab.start(&config(CONFIG))?;
+    wait_for_ours("guest1", 1)?;
+    virsh(["reset", "guest1"])?;
+    wait_for_ours("guest1", 1)?;
+    virsh(["destroy", "guest1"])?;
+    wait_for("guest1", "1209:0001", "waiting")?;
+    virsh(["start", "guest1"])?;
+    wait_for("guest1", "1209:0001", "attached")?;
+    virsh(["managedsave", "guest1"])?;
+    wait_for("guest1", "1209:0001", "waiting")?;
+    virsh(["start", "guest1"])?;
+    wait_for("guest1", "1209:0001", "attached")?;
+    assert_eq!(ours("guest1"), 1);
+    Ok(())
+}
+
+pub(in super::super) fn killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached(
+    lab: &mut Lab,
+) -> Outcome {
+    hypervisor::boot("guest1", Kind::Silent)?;
+    let _first = line(0, 1, "BEFORE")?;
+    lab.start(&config(CONFIG))?;
+    wait_for("guest1", "1209:0001", "attached")?;
+    hypervisor::kill_libvirtd()?;
+    wait::until_true("the guest to be told unreachable", LONG, || {
+        guest_of("guest1").is_ok_and(|guest| guest["state"] == "unreachable")
+    })?;
+    let _second = line(1, 2, "MEANWHILE")?;
+    hypervisor::start_libvirtd()?;
+    wait_for("guest1", "1209:0002", "attached")?;
+    wait_for("guest1", "1209:0001", "attached")?;
+    assert_eq!(ours("guest1"), 2);
+    Ok(())
+}
