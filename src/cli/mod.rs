@@ -21,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::DEFAULT_FILE as CONFIG;
 use crate::daemon::{self, Daemon, End, LogTarget};
-use crate::fuse::RootAttributes;
+use crate::fuse::{READ_CALLER, RootAttributes, read_caller};
 use config_file::ConfigFile;
 
 /// Why a user's mount is refused.
@@ -73,6 +73,14 @@ enum Command {
         #[arg(long)]
         mountpoint: Option<PathBuf>,
     },
+    /// Print a path from a caller's memory; run by the daemon
+    #[command(name = READ_CALLER, hide = true)]
+    ReadCaller {
+        /// Thread
+        thread: u32,
+        /// Where it begins
+        address: u64,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +122,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::Status { json, mountpoint } => inspect::status(json, mountpoint.as_deref()),
         Command::Devices { config } => inspect::devices(config.as_deref()),
         Command::Check { file } => inspect::check(&file),
+        Command::ReadCaller { thread, address } => {
+            read_caller(thread, address).map_err(|error| format!("cannot read it: {error}"))
+        }
         Command::Umount(umount) => leave::umount(umount),
         Command::Eject(eject) => leave::eject(eject),
         Command::Attach(attach) => guests::attach(attach),

@@ -2,12 +2,11 @@
 //! ESTALE, some do not, and some walk to two places one after the other. What is read of a caller is compared only,
 //! and may be wrong or changing: then the call fails with the errno that it would have had without.
 
-use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::Path;
+
+use super::caller_memory;
 
 /// What the kernel does when a LOOKUP answers ESTALE (fs/namei.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,53 +22,54 @@ pub(super) enum Kind {
     Unknown,
 }
 
-/// A caller's system call.
+/// A caller's system call. Its paths are read when they are asked for: that takes a process.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) kind: Kind,
-    /// Names of the walk that comes first, and is walked again on its own: of link's first path all, of rename's
-    /// those of its directory.
-    first: HashSet<OsString>,
-    /// Names of the directories on the way to the last component.
-    through: HashSet<OsString>,
+    thread: u32,
+    arguments: Vec<u64>,
+    /// The path of the walk that comes first, and is walked again on its own.
+    old: Option<Old>,
+    /// The argument at whose end something is made.
+    new: Option<usize>,
 }
 
 impl Call {
     /// The call that this thread is in.
     pub(super) fn of(thread: u32) -> Self {
-        let unknown = Self { kind: Kind::Unknown, first: HashSet::new(), through: HashSet::new() };
+        let unknown = Self { kind: Kind::Unknown, thread, arguments: Vec::new(), old: None, new: None };
         let Ok(text) = fs::read_to_string(format!("/proc/{thread}/syscall")) else { return unknown };
-        let Some(registers) = Registers::parse(&text) else { return unknown };
-        let Some((kind, old, new)) = paths(registers.number) else {
-            return Self { kind: Kind::WalksAgain, ..unknown };
-        };
-        let memory = File::open(format!("/proc/{thread}/mem")).ok();
-        let path = |argument: usize| string(memory.as_ref()?, *registers.arguments.get(argument)?);
-        let (first, whole) = match old {
-            Some(Old::Whole(argument)) => (path(argument), true),
-            Some(Old::Directory(argument)) => (path(argument), false),
-            None => (None, true),
-        };
-        let new = new.and_then(path);
-        Self {
-            kind,
-            first: first.map(|path| names(Path::new(&path), whole)).unwrap_or_default(),
-            through: new.map(|path| names(Path::new(&path), false)).unwrap_or_default(),
+        let Some(Registers { number, arguments }) = Registers::parse(&text) else { return unknown };
+        match paths(number) {
+            None => Self { kind: Kind::WalksAgain, ..unknown },
+            Some((kind, old, new)) => Self { kind, thread, arguments, old, new },
         }
     }
 
-    /// Whether a LOOKUP of this name belongs to a walk that is walked again on its own.
+    /// Whether a LOOKUP of this name belongs to a walk that is walked again on its own: of link's first path all, of
+    /// rename's those of its directory.
     pub(super) fn walks_again_at(&self, name: &OsStr) -> bool {
-        self.kind == Kind::WalksAgain || self.first.contains(name)
+        let on = |argument, whole| self.path(argument).is_some_and(|path| has(&path, name, whole));
+        self.kind == Kind::WalksAgain
+            || match self.old {
+                Some(Old::Whole(argument)) => on(argument, true),
+                Some(Old::Directory(argument)) => on(argument, false),
+                None => false,
+            }
     }
 
     /// Whether the call only passes through this name, to something below it.
     pub(super) fn passes(&self, name: &OsStr) -> bool {
-        self.through.contains(name)
+        self.new.and_then(|argument| self.path(argument)).is_some_and(|path| has(&path, name, false))
+    }
+
+    fn path(&self, argument: usize) -> Option<OsString> {
+        caller_memory::path(self.thread, *self.arguments.get(argument)?)
     }
 }
 
 /// The first of two paths.
+#[derive(Clone, Copy, Debug)]
 enum Old {
     /// Walked to its end before the second (`do_linkat`).
     Whole(usize),
@@ -105,12 +105,10 @@ fn old_paths(number: libc::c_long) -> Option<(Kind, Option<Old>, Option<usize>)>
     }
 }
 
-fn names(path: &Path, whole: bool) -> HashSet<OsString> {
-    let mut names: Vec<_> = path.iter().map(OsStr::to_owned).collect();
-    if !whole {
-        names.pop();
-    }
-    names.into_iter().collect()
+/// Whether a path leads over this name, its end counted if `whole`.
+fn has(path: &OsStr, name: &OsStr, whole: bool) -> bool {
+    let path = Path::new(path);
+    path.iter().rev().skip(usize::from(!whole)).any(|part| part == name)
 }
 
 /// What /proc/TID/syscall says (proc(5)).
@@ -127,24 +125,6 @@ impl Registers {
         let argument = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
         Some(Self { number, arguments: words.take(6).map_while(argument).collect() })
     }
-}
-
-/// The C string at an address of another process, at most as long as a path can be.
-fn string(memory: &File, address: u64) -> Option<OsString> {
-    const PAGE: u64 = 4096;
-    let mut text = Vec::new();
-    while text.len() < libc::PATH_MAX as usize {
-        // To the end of the page: what comes after it may not be mapped.
-        let at = address.checked_add(text.len() as u64)?;
-        let mut piece = vec![0; (PAGE - at % PAGE) as usize];
-        memory.read_exact_at(&mut piece, at).ok()?;
-        let end = piece.iter().position(|&byte| byte == 0);
-        text.extend_from_slice(&piece[..end.unwrap_or(piece.len())]);
-        if end.is_some() {
-            return Some(OsString::from_vec(text));
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -185,19 +165,8 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_read_across_pages_and_not_beyond_what_is_mapped() {
-        let memory = File::open("/proc/self/mem").unwrap();
-        let mut long = vec![b'x'; 3000];
-        long.push(0);
-        let text = string(&memory, long.as_ptr() as u64).unwrap();
-        assert_eq!(text.into_vec(), &long[..3000]);
-        assert_eq!(string(&memory, 0), None);
-        assert_eq!(string(&memory, u64::MAX), None);
-    }
-
-    #[test]
     fn names_of_the_way_leave_out_the_end() {
-        let names = names(Path::new("/mnt/backup/dir/file"), false);
-        assert!(names.contains(OsStr::new("dir")) && !names.contains(OsStr::new("file")));
+        let has = |name: &str, whole| has(OsStr::new("/mnt/backup/dir/file"), OsStr::new(name), whole);
+        assert!(has("dir", false) && !has("file", false) && has("file", true) && !has("other", true));
     }
 }

@@ -2,6 +2,7 @@
 //! themselves are ordinary kernel mounts over the name directories; no data goes through here. Knows nothing of
 //! disks and guests: it tells the core who wants what and gives the answers that it is told.
 
+mod caller_memory;
 mod callers;
 mod calls;
 mod connection;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use crate::core::Event;
 
+pub use caller_memory::{COMMAND as READ_CALLER, read as read_caller};
 pub use callers::is_dying;
 pub use connection::{Serving, serve};
 pub use mount::{DetachedRoot, FUSE_TYPE, RootAttributes};
