@@ -36,6 +36,8 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     disks::guest_that_never_releases_a_disk_is_told_of_and_the_replugged_one_waits,
     disks::disk_that_is_mounted_on_the_host_is_refused_until_it_is_unmounted,
     disks::disk_that_another_guest_has_is_refused,
+    disks::disk_that_a_guest_has_is_not_mounted_until_it_is_given_back,
+    life::without_guests_libvirt_is_not_loaded,
     life::guest_that_starts_after_the_plug_gets_its_devices,
     life::guest_that_is_rebooted_destroyed_or_saved_ends_with_its_devices,
     life::killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached,

@@ -3,12 +3,16 @@
 use std::fs;
 use std::path::Path;
 
-use super::{config, ours, wait_for, wait_for_ours, wait_for_reason};
+use super::{config, guest_of, ours, wait_for, wait_for_ours, wait_for_reason};
+use rustix::io::Errno;
+
 use crate::Outcome;
+use crate::daemon::MOUNTPOINT;
 use crate::disks::{Filesystem, Recipe};
-use crate::hypervisor::{self, Kind, live, persistent};
+use crate::hypervisor::{self, Kind, LONG, live, persistent};
 use crate::lab::Lab;
 use crate::program::Program;
+use crate::wait;
 
 const ONE: &str = "[guests.guest1]\ndisks = [{ id = \"DISK\", target = \"vdb\" }]";
 
@@ -107,4 +111,28 @@ pub(in super::super) fn disk_that_another_guest_has_is_refused(lab: &mut Lab) ->
     assert_eq!(ours("guest1"), 0);
     hypervisor::virsh(["detach-disk", "other", "sdc", "--live"])?;
     wait_for("guest1", "DISK", "attached").map(drop)
+}
+
+pub(in super::super) fn disk_that_a_guest_has_is_not_mounted_until_it_is_given_back(
+    lab: &mut Lab,
+) -> Outcome {
+    hypervisor::boot("other", Kind::Silent)?;
+    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
+    let disk = lab.plug(&backing, "DISK")?;
+    let xml = format!(
+        "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='{}'/>\
+         <target dev='sdc' bus='usb'/></disk>",
+        disk.devnode.display()
+    );
+    let attached = hypervisor::attach("other", &xml)?;
+    assert_eq!(attached.code, Some(0), "{attached:?}");
+    lab.start(&config("[mounts.backup]\ndisks = [\"DISK\"]\n[guests.other]\nusb = [\"1209:0001\"]"))?;
+    wait::until_true("the guest to be known", LONG, || {
+        guest_of("other").is_ok_and(|guest| guest["state"] == "running")
+    })?;
+    let backup = Path::new(MOUNTPOINT).join("backup");
+    let error = fs::read_dir(&backup).err().and_then(|error| error.raw_os_error());
+    assert_eq!(error, Some(Errno::BUSY.raw_os_error()));
+    hypervisor::virsh(["detach-disk", "other", "sdc", "--live"])?;
+    wait::until_true("the disk to be mounted", LONG, || fs::read_dir(&backup).is_ok())
 }

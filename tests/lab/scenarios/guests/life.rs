@@ -1,10 +1,12 @@
 //! Guests and libvirtd that come and go.
 
+use std::fs;
+
 use super::{config, guest_of, line, ours, wait_for, wait_for_ours};
-use crate::Outcome;
 use crate::hypervisor::{self, Kind, LONG, virsh};
 use crate::lab::Lab;
 use crate::wait;
+use crate::{Outcome, daemon};
 
 const CONFIG: &str = "[guests.guest1]\nusb = [\"1209:0001\", \"1209:0002\"]";
 
@@ -58,4 +60,16 @@ pub(in super::super) fn killed_libvirtd_is_found_again_and_what_was_plugged_mean
     wait_for("guest1", "1209:0001", "attached")?;
     assert_eq!(ours("guest1"), 2);
     Ok(())
+}
+
+pub(in super::super) fn without_guests_libvirt_is_not_loaded(lab: &mut Lab) -> Outcome {
+    let has_libvirt = || -> Outcome<bool> {
+        let process = daemon::processes().first().copied().ok_or("no daemon")?;
+        Ok(fs::read_to_string(format!("/proc/{process}/maps"))?.contains("libvirt"))
+    };
+    lab.start(&config("[mounts.backup]\ndisks = [\"HOST\"]"))?;
+    assert!(!has_libvirt()?);
+    lab.daemon.as_mut().ok_or("no daemon")?.terminate()?;
+    lab.start(&config(CONFIG))?;
+    wait::until_true("libvirt to be loaded for a guest", LONG, || has_libvirt().unwrap_or(false))
 }
