@@ -1,6 +1,6 @@
-//! The commands that look: status, devices, check.
+//! The commands that look: status, devices, check, import.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use super::roots;
@@ -38,6 +38,30 @@ pub(super) fn check(file: &Path) -> Result<(), String> {
     let count = |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let (mounts, guests) = (count(config.mounts.len(), "mount"), count(config.guests.len(), "guest"));
     print(format!("{}: {mounts}, {guests}, no errors\n", file.display()).as_bytes())
+}
+
+/// `mydisks import`: the config to standard output, what it could not carry over to standard error.
+pub(super) fn import(file: &Path) -> Result<(), String> {
+    let name = crate::device::printable(&file.to_string_lossy());
+    let most = config::LONGEST_LIST as u64 + 1;
+    let mut list = Vec::new();
+    let read = match file.to_str() {
+        Some("-") => std::io::stdin().take(most).read_to_end(&mut list),
+        _ => std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut list)),
+    };
+    read.map_err(|error| format!("cannot read {name}: {error}"))?;
+    let imported = config::import(&list).map_err(|error| match error {
+        config::ImportError::Lines(lines) => {
+            let lines: Vec<_> = lines.iter().map(|line| format!("{name}: {line}")).collect();
+            lines.join("\n")
+        }
+        error => format!("{name}: {error}"),
+    })?;
+    for note in &imported.notes {
+        // Nobody is left to tell if standard error is gone; the notes stand in the text too.
+        let _ = writeln!(std::io::stderr(), "{name}: {note}");
+    }
+    print(imported.toml.as_bytes())
 }
 
 pub(super) fn print(text: &[u8]) -> Result<(), String> {

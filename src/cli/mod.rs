@@ -63,6 +63,11 @@ enum Command {
     Umount(leave::Umount),
     /// Unmount and lock one disk and detach it from the system, so that it can be unplugged
     Eject(leave::Eject),
+    /// Print the config for a device list of the old scripts
+    Import {
+        /// The list; `-` is standard input
+        file: PathBuf,
+    },
     /// Give a device to a guest
     Attach(guests::Attach),
     /// Take a device from its guest, until it is plugged in again
@@ -127,6 +132,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
         Command::Umount(umount) => leave::umount(umount),
         Command::Eject(eject) => leave::eject(eject),
+        Command::Import { file } => inspect::import(&file),
         Command::Attach(attach) => guests::attach(attach),
         Command::Detach(detach) => guests::detach(detach),
         Command::Reload { mountpoint } => leave::reload(mountpoint.as_deref()),

@@ -10,6 +10,7 @@ mod exclusive;
 mod file;
 mod findings;
 mod guest;
+mod import;
 mod keys;
 mod model;
 mod mount;
@@ -27,6 +28,7 @@ use std::path::Path;
 
 pub use crate::device::{DiskSpec, UsbRule};
 pub use duration::{DurationError, parse as parse_duration};
+pub use import::{ImportError, Imported, LONGEST_LIST, Note, import};
 pub use model::{Config, Filesystem, Guest, GuestDisk, Mount, OnExit, UnknownFilesystem};
 pub use options::{MountOptions, OptionError, OptionFault};
 pub use problem::{ConfigError, Problem, Problems};
