@@ -5,6 +5,7 @@ mod leaving;
 mod lifetime;
 mod pulls;
 mod refusals;
+mod reload;
 mod status;
 
 use std::fs;
@@ -51,6 +52,11 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     lifetime::pulled_disk_leaves_no_mapping,
     status::stat_and_ls_of_the_root_do_not_trigger,
     status::status_json_tells_the_state_of_each_name,
+    reload::added_name_is_there_at_once,
+    reload::removed_name_stays_until_it_is_idle_and_comes_back,
+    reload::broken_config_changes_nothing_and_says_why,
+    reload::slow_unlock_survives_a_reload_and_ends_with_its_last_caller,
+    reload::clock_that_is_set_unmounts_nothing,
 ];
 
 /// Disks that are pulled and exchanged.
