@@ -114,6 +114,7 @@ fn gone(path: &Path, mount: u64) -> Result<(), String> {
     match unmount(path, mount, false) {
         Unmount::Unmounted | Unmount::NotMounted => Ok(()),
         Unmount::Busy => Err(format!("{} is in use: {}", path.display(), holders::of_mount(mount))),
+        Unmount::Covered(by) => Err(format!("{by} is mounted over {}: unmount that first", path.display())),
         Unmount::Error(error) => Err(format!("cannot unmount {}: {error}", path.display())),
     }
 }

@@ -119,8 +119,8 @@ pub enum Event {
     Mounts {
         /// Taken before the table was read: what was attached later need not be in it.
         read: Instant,
-        /// Each mount, with its kernel id.
-        on: Vec<(SlotId, MountId)>,
+        /// Each mount.
+        on: Vec<OnName>,
     },
     /// What an earlier run left: a mount that has been moved under the new root, or a mapping only.
     Left {
@@ -193,6 +193,21 @@ pub enum Event {
 /// The kernel's id of a mount (`STATX_MNT_ID`, first field of mountinfo).
 pub type MountId = u64;
 
+/// A mount on a name directory, whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnName {
+    /// The name.
+    pub slot: SlotId,
+    /// Which mount.
+    pub mount: MountId,
+    /// For people: `tmpfs (none)`.
+    pub what: String,
+    /// Nothing is mounted over it.
+    pub on_top: bool,
+    /// Nobody can write to it now; a sentence's end that says why, if the kernel tells.
+    pub read_only: Option<String>,
+}
+
 /// What is known of a mount that is made but not attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Detached {
@@ -213,10 +228,14 @@ pub struct Detached {
 pub enum UnmountResult {
     /// It is gone from the name directory.
     Gone,
+    /// It was not there any more: somebody else has unmounted it, or moved it away.
+    NotThere,
     /// Not used since the last look, or marked for the next (`MNT_EXPIRE`, EAGAIN): still mounted.
     Marked,
     /// In use: still mounted. Who uses it, as the end of a sentence; empty after [`Unmount::Expire`], where nobody asks.
     Busy(String),
+    /// This is mounted over it: neither can be reached.
+    Covered(String),
     /// It failed otherwise: still mounted.
     Failed(String),
 }

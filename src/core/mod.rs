@@ -6,6 +6,7 @@ mod event;
 mod guests;
 mod inventory;
 mod leaving;
+mod outside;
 mod reload;
 mod shared;
 mod slot;
@@ -21,7 +22,7 @@ use std::time::Instant;
 
 pub use event::{
     Action, Answer, CommandId, Detached, EjectResult, Event, Hold, JobId, Level, LockResult, MountId, Now,
-    RequestId, SlotId, Unmount, UnmountResult, Wish,
+    OnName, RequestId, SlotId, Unmount, UnmountResult, Wish,
 };
 pub use shared::Line;
 pub use snapshot::{
@@ -253,15 +254,15 @@ impl Core {
         }
     }
 
-    fn mounts(&mut self, read: Instant, on: &[(SlotId, MountId)]) {
-        let mut by_slot: std::collections::HashMap<SlotId, Vec<MountId>> = std::collections::HashMap::new();
-        for &(slot, mount) in on {
-            by_slot.entry(slot).or_default().push(mount);
+    fn mounts(&mut self, read: Instant, on: &[OnName]) {
+        let mut by_slot: std::collections::HashMap<SlotId, Vec<&OnName>> = std::collections::HashMap::new();
+        for mount in on {
+            by_slot.entry(mount.slot).or_default().push(mount);
         }
         for number in 0..self.slots.len() {
             let id = SlotId(number);
             let mounts = by_slot.remove(&id).unwrap_or_default();
-            if matches!(self.slots.get(number).map(|slot| &slot.state), Some(slot::State::Mounted { .. })) {
+            if self.slots.get(number).is_some_and(|slot| !mounts.is_empty() || slot.expects_mounts()) {
                 self.with(id, |slot, shared| slot.seen(read, &mounts, shared));
             }
         }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::event::{
-    Action, Answer, Detached, Hold, JobId, Level, LockResult, MountId, RequestId, SlotId, Unmount,
-    UnmountResult,
+    Action, Answer, Detached, Hold, JobId, Level, LockResult, RequestId, SlotId, Unmount, UnmountResult,
 };
 use super::inventory::{Choice, Place};
 use super::leaving::Command;
+use super::outside::Taken;
 use super::shared::Shared;
 use super::waiting::Waiting;
 use crate::config::Mount;
@@ -84,7 +84,7 @@ pub(super) enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Residue {
     pub(super) place: Option<Place>,
-    opened: Opened,
+    pub(super) opened: Opened,
     retry_at: Instant,
     attempts: u32,
     /// Why not.
@@ -111,10 +111,16 @@ pub(super) struct Slot {
     pub(super) eject_at: Option<Instant>,
     /// Why the last access failed, until the devices change.
     pub(super) failure: Option<DiskError>,
+    /// Our last mount was known to be gone then: a mount table that is older may show it.
+    pub(super) gone: Option<Instant>,
+    /// What somebody else has mounted over it.
+    pub(super) covered: Option<String>,
+    /// The mount that somebody else took away from the name: he may bring it back.
+    pub(super) taken: Option<Box<Taken>>,
     /// That a disk was pulled in use, until the name is used again.
     pub(super) pulled_in_use: Option<String>,
     /// The last trigger that was answered with [`Answer::Retry`].
-    last_retry: Option<Instant>,
+    pub(super) last_retry: Option<Instant>,
 }
 
 impl Slot {
@@ -131,6 +137,9 @@ impl Slot {
             commands: Vec::new(),
             eject_at: None,
             failure: None,
+            gone: None,
+            covered: None,
+            taken: None,
             pulled_in_use: None,
             last_retry: None,
         }
@@ -304,7 +313,13 @@ impl Slot {
         }
     }
 
-    fn mounted(&mut self, in_use: Box<InUse>, since: SystemTime, attached: Instant, shared: &mut Shared) {
+    pub(super) fn mounted(
+        &mut self,
+        in_use: Box<InUse>,
+        since: SystemTime,
+        attached: Instant,
+        shared: &mut Shared,
+    ) {
         // Once the kernel has marked the mount, the next look after the time-out takes it: one to two time-outs.
         let expire_at = self.idle_timeout().map(|idle| shared.now.monotonic + idle.max(GRACE));
         self.state = State::Mounted { in_use, since, attached, expire_at, unmount_at: None };
@@ -338,23 +353,6 @@ impl Slot {
         }
     }
 
-    /// The mount table was read, beginning at `read`; `on` is what is mounted on this name.
-    pub(super) fn seen(&mut self, read: Instant, on: &[MountId], shared: &mut Shared) {
-        let State::Mounted { in_use, attached, .. } = &self.state else { return };
-        if read < *attached {
-            return;
-        }
-        if on.contains(&in_use.detached.mount) {
-            if self.waiting.retry_until(read, shared) {
-                self.last_retry = Some(shared.now.monotonic);
-            }
-            return;
-        }
-        let in_use = in_use.clone();
-        shared.log(Level::Info, format!("{}: was unmounted by somebody else", self.config.name));
-        self.lock_what_lingers(in_use.place, in_use.detached.opened, 0, shared);
-    }
-
     /// As soon as the grace of the last trigger allows.
     pub(super) fn want_unmounted(&mut self, shared: &mut Shared) {
         let now = shared.now.monotonic;
@@ -367,7 +365,7 @@ impl Slot {
         }
     }
 
-    fn unmount(&mut self, how: Unmount, shared: &mut Shared) {
+    pub(super) fn unmount(&mut self, how: Unmount, shared: &mut Shared) {
         let State::Mounted { in_use, since, attached, .. } = &self.state else { return };
         let (in_use, since, attached) = (in_use.clone(), *since, *attached);
         let job = shared.next_job(self.id);
@@ -385,6 +383,7 @@ impl Slot {
         let name = self.config.name.clone();
         let refusal = match result {
             UnmountResult::Gone => {
+                self.gone = Some(shared.now.monotonic);
                 let why = if how == Unmount::Expire { " after disuse" } else { "" };
                 shared.log(Level::Info, format!("{name}: unmounted{why}"));
                 let (place, opened) = (in_use.place, in_use.detached.opened);
@@ -393,8 +392,12 @@ impl Slot {
                 }
                 return self.lock(place, opened, 0, shared);
             }
+            UnmountResult::NotThere => return self.taken_away(*in_use, since, shared),
             UnmountResult::Marked => None,
             UnmountResult::Busy(by) => Some(format!("{name} is busy: {by}")),
+            UnmountResult::Covered(by) => {
+                Some(format!("{name}: {by} is mounted over it: unmount that first"))
+            }
             UnmountResult::Failed(why) => {
                 shared.log(Level::Error, format!("{name}: {why}"));
                 Some(why)
@@ -403,6 +406,8 @@ impl Slot {
         let pulled = !shared.inventory.is_present(in_use.place);
         self.mounted(in_use, since, attached, shared);
         self.retry_all(shared);
+        // What changed unsaid, such as an error of the file system, is seen at this opportunity.
+        shared.act(Action::LookAtMounts);
         match refusal {
             _ if pulled && how != Unmount::Lazy => self.unmount(Unmount::Lazy, shared),
             Some(why) if how != Unmount::Expire => self.refused(why, shared),
@@ -419,7 +424,7 @@ impl Slot {
     }
 
     /// [`Slot::lock`] of what may be mounted still, unseen or elsewhere: a disk without mapping is looked at too.
-    fn lock_what_lingers(
+    pub(super) fn lock_what_lingers(
         &mut self,
         place: Option<Place>,
         opened: Opened,
@@ -446,6 +451,7 @@ impl Slot {
                     shared.log(Level::Info, format!("{}: locked", self.config.name));
                 }
                 self.residues.retain(|residue| !same(&residue.opened, &opened));
+                self.taken.take_if(|taken| same(&taken.in_use.detached.opened, &opened));
                 // Whoever met it in use meanwhile would not any more.
                 self.failure.take_if(|failure| failure.kind == ErrorKind::Busy);
                 return self.closed(shared);
@@ -457,6 +463,10 @@ impl Slot {
             shared.log(Level::Warning, message.clone());
         }
         self.lock_refused(&why, &message, shared);
+        if self.taken.is_some() {
+            // It may be back, which has been no news while this was under way.
+            shared.act(Action::LookAtMounts);
+        }
         let mut pause = LOCK_PAUSE.saturating_mul(1 << attempts.min(6)).min(LOCK_PAUSE_MOST);
         if !self.commands.is_empty() {
             pause = LOCK_PAUSE;
@@ -634,7 +644,7 @@ fn pulled_text(in_use: &InUse, doing: &str) -> String {
 }
 
 /// Whether closing one closes the other.
-fn same(one: &Opened, other: &Opened) -> bool {
+pub(super) fn same(one: &Opened, other: &Opened) -> bool {
     let plain = |opened: &Opened| opened.mapping.is_none() && opened.loop_device.is_none();
     (plain(one) && plain(other) && one.device == other.device && one.disk_sequence == other.disk_sequence)
         || (one.mapping.is_some() && one.mapping == other.mapping)

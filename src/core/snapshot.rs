@@ -60,6 +60,10 @@ pub struct MountStatus {
     pub encrypted: Option<bool>,
     /// The kernel's name of the file system, while mounted.
     pub filesystem: Option<String>,
+    /// Nobody can write to it, while mounted.
+    pub read_only: Option<bool>,
+    /// Other disks of its list that are attached and wait for this one to go: how the config names them.
+    pub waiting: Vec<String>,
     /// Mounted since.
     pub since: Option<SystemTime>,
     /// One sentence.
@@ -169,6 +173,8 @@ impl Core {
             id: None,
             encrypted: None,
             filesystem: None,
+            read_only: None,
+            waiting: self.waiting_disks(slot),
             since: None,
             error: error(slot),
         };
@@ -188,6 +194,7 @@ impl Core {
                 status.filesystem = Some(in_use.detached.filesystem.clone());
                 status.device = Some(in_use.detached.opened.device.display().to_string());
                 status.since = Some(*since);
+                status.read_only = Some(in_use.detached.read_only);
                 status.encrypted = Some(in_use.detached.opened.mapping.is_some());
             }
             State::Locking { opened, .. } => {
@@ -227,6 +234,15 @@ impl Core {
             status.state = MountState::Ready;
             return;
         }
+    }
+
+    /// What is attached beside the disk that it holds.
+    fn waiting_disks(&self, slot: &Slot) -> Vec<String> {
+        let Some(held) = slot.place().map(|place| place.disk) else { return Vec::new() };
+        let waits = |spec: &&crate::device::DiskSpec| {
+            self.shared.inventory.disks().any(|disk| disk.seq != held && spec.find(disk).is_some())
+        };
+        slot.config.disks.iter().filter(waits).map(ToString::to_string).collect()
     }
 
     fn disks(&self) -> impl Iterator<Item = DeviceStatus> {
@@ -270,6 +286,6 @@ impl Core {
 fn error(slot: &Slot) -> Option<String> {
     let residue = slot.residues.first().map(|residue| &residue.message);
     let now = residue.or_else(|| slot.failure.as_ref().map(|failure| &failure.message));
-    let all: Vec<_> = slot.pulled_in_use.iter().chain(now).map(String::as_str).collect();
+    let all: Vec<_> = slot.pulled_in_use.iter().chain(&slot.covered).chain(now).map(String::as_str).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }

@@ -227,15 +227,19 @@ fn take_away(path: &Path, mount: MountId, how: Unmount) -> UnmountResult {
     let failed = |error| UnmountResult::Failed(format!("cannot unmount {}: {error}", path.display()));
     if how == Unmount::Expire {
         return match unmount::expire(path, mount) {
-            Expire::Unmounted | Expire::NotMounted => UnmountResult::Gone,
+            Expire::Unmounted => UnmountResult::Gone,
+            Expire::NotMounted => UnmountResult::NotThere,
             Expire::Marked => UnmountResult::Marked,
             Expire::Busy => UnmountResult::Busy(String::new()),
+            Expire::Covered(by) => UnmountResult::Covered(by),
             Expire::Error(error) => failed(error),
         };
     }
     match unmount::unmount(path, mount, how == Unmount::Lazy) {
-        unmount::Unmount::Unmounted | unmount::Unmount::NotMounted => UnmountResult::Gone,
+        unmount::Unmount::Unmounted => UnmountResult::Gone,
+        unmount::Unmount::NotMounted => UnmountResult::NotThere,
         unmount::Unmount::Busy => UnmountResult::Busy(holders::of_mount(mount)),
+        unmount::Unmount::Covered(by) => UnmountResult::Covered(by),
         unmount::Unmount::Error(error) => failed(error),
     }
 }

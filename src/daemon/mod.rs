@@ -329,6 +329,9 @@ impl Shell {
                     let by = holders::of_mount(root.mount);
                     Message::Event(Event::RootBusy(format!("{path} is in use: {by}")))
                 }
+                Unmount::Covered(by) => Message::Event(Event::RootBusy(format!(
+                    "{by} is mounted over {path}: unmount that first"
+                ))),
                 Unmount::Error(error) => {
                     Message::Event(Event::RootBusy(format!("cannot unmount {path}: {error}")))
                 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
@@ -11,8 +11,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::Message;
 use super::turns::Turns;
-use crate::core::{Event, MountId, SlotId};
-use crate::disk::mountinfo::{self, Watch};
+use crate::core::{Event, OnName};
+use crate::disk;
+use crate::disk::mountinfo::{self, MountEntry, Watch};
 use crate::fuse::Names;
 
 /// The thread that watches.
@@ -51,11 +52,19 @@ impl Watcher {
     }
 }
 
-fn on_names(mountpoint: &PathBuf, names: &Names) -> io::Result<Vec<(SlotId, MountId)>> {
+fn on_names(mountpoint: &Path, names: &Names) -> io::Result<Vec<OnName>> {
     let entries = mountinfo::read()?;
+    let slot = |entry: &MountEntry| names.slot(entry.mount_point.strip_prefix(mountpoint).ok()?.as_os_str());
     let on = entries.iter().filter_map(|entry| {
-        let relative = entry.mount_point.strip_prefix(mountpoint).ok()?;
-        Some((names.slot(relative.as_os_str())?, entry.id))
+        Some(OnName {
+            slot: slot(entry)?,
+            mount: entry.id,
+            what: entry.what(),
+            on_top: !entries
+                .iter()
+                .any(|over| over.parent == entry.id && over.mount_point == entry.mount_point),
+            read_only: entry.is_read_only().then(|| disk::damage(entry.devnum)),
+        })
     });
     Ok(on.collect())
 }

@@ -123,10 +123,9 @@ impl LeftMount {
             Ok(statx(self.clone.as_fd(), "", flags, StatxFlags::MNT_ID)?.stx_mnt_id)
         };
         let mount = attach().map_err(|error| failed(error.to_string()))?;
-        let words = |list: &str| list.split(',').any(|word| word == "ro");
         let detached = Detached {
             mount,
-            read_only: words(&self.entry.options) || words(&self.entry.super_options),
+            read_only: self.entry.is_read_only(),
             filesystem: self.entry.kind,
             notes: Vec::new(),
             opened: self.opened,

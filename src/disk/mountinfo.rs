@@ -11,6 +11,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::makedev;
 use rustix::io::Errno;
 
+use crate::device::printable;
+
 /// Bytes of a mount table that is read without growing the buffer.
 const USUAL: usize = 16 << 10;
 
@@ -35,6 +37,20 @@ pub struct MountEntry {
     pub source: OsString,
     /// Options of the superblock.
     pub super_options: String,
+}
+
+impl MountEntry {
+    /// Nobody can write to it, by the mount's own options or by those of its superblock, which the kernel changes after
+    /// errors.
+    pub fn is_read_only(&self) -> bool {
+        let has_it = |options: &str| options.split(',').any(|word| word == "ro" || word == "emergency_ro");
+        has_it(&self.options) || has_it(&self.super_options)
+    }
+
+    /// For people: `tmpfs (none)`. Whoever mounts chooses the source's text.
+    pub fn what(&self) -> String {
+        format!("{} ({})", printable(&self.kind), printable(&self.source.to_string_lossy()))
+    }
 }
 
 /// The mount table as it is now. Costs in proportion to the number of mounts.

@@ -18,8 +18,10 @@ pub enum Expire {
     Unmounted,
     /// Files are open or directories in use, in this or another mount namespace.
     Busy,
-    /// That mount is not on top there: it is gone, was moved, or something is mounted over it.
+    /// That mount is not there: it is gone or was moved.
     NotMounted,
+    /// It is there, and something is mounted over it: `tmpfs (none)`.
+    Covered(String),
     /// The kernel refused otherwise.
     Error(io::Error),
 }
@@ -31,8 +33,10 @@ pub enum Unmount {
     Unmounted,
     /// In use; only without `lazy`.
     Busy,
-    /// That mount is not on top there.
+    /// That mount is not there.
     NotMounted,
+    /// It is there, and something is mounted over it.
+    Covered(String),
     /// The kernel refused otherwise.
     Error(io::Error),
 }
@@ -44,6 +48,7 @@ pub fn expire(path: &Path, mount_id: u64) -> Expire {
     match take(path, mount_id, UnmountFlags::EXPIRE) {
         Taken::Gone => Expire::Unmounted,
         Taken::NotMounted => Expire::NotMounted,
+        Taken::Covered(by) => Expire::Covered(by),
         Taken::Refused(Errno::AGAIN) => Expire::Marked,
         Taken::Refused(Errno::BUSY) => Expire::Busy,
         Taken::Refused(errno) => Expire::Error(errno.into()),
@@ -56,6 +61,7 @@ pub fn unmount(path: &Path, mount_id: u64, lazy: bool) -> Unmount {
     match take(path, mount_id, flags) {
         Taken::Gone => Unmount::Unmounted,
         Taken::NotMounted => Unmount::NotMounted,
+        Taken::Covered(by) => Unmount::Covered(by),
         Taken::Refused(Errno::BUSY) => Unmount::Busy,
         Taken::Refused(errno) => Unmount::Error(errno.into()),
     }
@@ -64,13 +70,17 @@ pub fn unmount(path: &Path, mount_id: u64, lazy: bool) -> Unmount {
 enum Taken {
     Gone,
     NotMounted,
+    Covered(String),
     Refused(Errno),
 }
 
 fn take(path: &Path, expected: u64, flags: UnmountFlags) -> Taken {
     match mountinfo::read() {
-        Ok(table) if is_on_top(&table, path, expected) => {}
-        Ok(_) => return Taken::NotMounted,
+        Ok(table) => match place(&table, path, expected) {
+            Place::Top => {}
+            Place::Elsewhere => return Taken::NotMounted,
+            Place::CoveredBy(over) => return Taken::Covered(over.what()),
+        },
         Err(error) => return Taken::refused(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
     }
     match rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW) {
@@ -79,12 +89,23 @@ fn take(path: &Path, expected: u64, flags: UnmountFlags) -> Taken {
     }
 }
 
+/// Where a mount is that is expected at some path.
+#[derive(Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Top,
+    CoveredBy(&'a MountEntry),
+    /// Or gone.
+    Elsewhere,
+}
+
 /// Whether that mount is at `path` and nothing is mounted over it. Found in the mount table, not by statx(2): every walk
 /// into a mount takes its expiry mark away (`mntput` in fs/namespace.c), so that it would never expire.
-fn is_on_top(table: &[MountEntry], path: &Path, id: u64) -> bool {
-    let is_there = table.iter().any(|mount| mount.id == id && mount.mount_point == path);
-    let is_covered = table.iter().any(|mount| mount.parent == id && mount.mount_point == path);
-    is_there && !is_covered
+fn place<'a>(table: &'a [MountEntry], path: &Path, id: u64) -> Place<'a> {
+    if !table.iter().any(|mount| mount.id == id && mount.mount_point == path) {
+        return Place::Elsewhere;
+    }
+    let over = table.iter().find(|mount| mount.parent == id && mount.mount_point == path);
+    over.map_or(Place::Top, Place::CoveredBy)
 }
 
 impl Taken {
@@ -106,10 +127,11 @@ mod tests {
         let table = mountinfo::parse(
             b"5 1 0:5 / /a rw - ext4 s rw\n6 1 0:6 / /b rw - ext4 s rw\n7 6 0:7 / /b rw - ext4 s rw\n8 5 0:8 / /a/c rw - ext4 s rw\n",
         );
-        assert!(is_on_top(&table, Path::new("/a"), 5), "a mount below does not cover it");
-        assert!(!is_on_top(&table, Path::new("/b"), 6), "covered");
-        assert!(is_on_top(&table, Path::new("/b"), 7));
-        assert!(!is_on_top(&table, Path::new("/b"), 5), "elsewhere");
-        assert!(!is_on_top(&table, Path::new("/a"), 9), "gone");
+        let place = |path: &str, id| place(&table, Path::new(path), id);
+        assert_eq!(place("/a", 5), Place::Top, "a mount below does not cover it");
+        assert_eq!(place("/b", 6), Place::CoveredBy(&table[2]));
+        assert_eq!(place("/b", 7), Place::Top);
+        assert_eq!(place("/b", 5), Place::Elsewhere);
+        assert_eq!(place("/a", 9), Place::Elsewhere, "gone");
     }
 }

@@ -9,6 +9,9 @@ pub fn summary(snapshot: &Snapshot) -> String {
     let mut text = Table::new(&["MOUNT", "STATE", "DEVICE", "ID", "FILESYSTEM", "SINCE"]);
     for mount in &snapshot.mounts {
         text.row(mount_row(mount));
+        if !mount.waiting.is_empty() {
+            text.note(Some(&format!("waiting: {}", mount.waiting.join(", "))));
+        }
         text.note(mount.error.as_deref());
     }
     let mut text = text.to_string();
@@ -22,13 +25,14 @@ pub fn summary(snapshot: &Snapshot) -> String {
 fn mount_row(mount: &MountStatus) -> Vec<String> {
     let locked = if mount.encrypted == Some(true) { " (LUKS)" } else { "" };
     let leaving = if mount.leaving { ", leaving" } else { "" };
+    let read_only = if mount.read_only == Some(true) { ", read-only" } else { "" };
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     vec![
         mount.name.clone(),
         format!("{}{leaving}", mount_state(mount.state)),
         format!("{}{locked}", or_dash(&mount.device)),
         or_dash(&mount.id),
-        or_dash(&mount.filesystem),
+        format!("{}{read_only}", or_dash(&mount.filesystem)),
         mount.since.map_or_else(|| "-".to_owned(), rfc3339),
     ]
 }

@@ -12,6 +12,8 @@ fn snapshot() -> Snapshot {
         id: Some("WDC_1".into()),
         encrypted: Some(true),
         filesystem: None,
+        read_only: None,
+        waiting: Vec::new(),
         since: (state == MountState::Mounted).then_some(UNIX_EPOCH),
         error: error.map(str::to_owned),
     };

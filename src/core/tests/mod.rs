@@ -5,6 +5,7 @@ mod guest_random;
 mod guests;
 mod hypervisor;
 mod leaving;
+mod outside;
 mod random;
 mod reloads;
 mod scenarios;

@@ -1,6 +1,7 @@
 //! Random sequences of everything that can happen, in any order; the world checks the rules after each event.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -24,6 +25,9 @@ enum Step {
     EndJob(usize, Option<ErrorKind>),
     PrepareAlthoughPulled(usize),
     UnmountOutside(usize),
+    MoveOutside(usize),
+    CoverOutside(usize),
+    BreakOutside(usize),
     ReportMounts,
     Umount(usize, Wish, bool),
     GiveUp(usize),
@@ -57,6 +61,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (which.clone(), error).prop_map(|(which, error)| Step::EndJob(which, error)),
         1 => which.clone().prop_map(Step::PrepareAlthoughPulled),
         1 => slot().prop_map(Step::UnmountOutside),
+        1 => (0..NAMES).prop_map(Step::MoveOutside),
+        1 => (0..NAMES).prop_map(Step::CoverOutside),
+        1 => (0..NAMES).prop_map(Step::BreakOutside),
         2 => Just(Step::ReportMounts),
         2 => (slot(), wish, any::<bool>()).prop_map(|(slot, wish, waits)| Step::Umount(slot, wish, waits)),
         1 => which.clone().prop_map(Step::GiveUp),
@@ -130,6 +137,16 @@ fn apply(world: &mut World, step: Step) {
         Step::UnmountOutside(slot) => {
             world.mounted.remove(&SlotId(slot));
         }
+        Step::MoveOutside(slot) => move_outside(world, SlotId(slot)),
+        Step::CoverOutside(slot) => {
+            let slot = SlotId(slot);
+            if !world.covered.remove(&slot) {
+                world.covered.insert(slot);
+            }
+        }
+        Step::BreakOutside(slot) => {
+            world.broken.insert(SlotId(slot));
+        }
         Step::ReportMounts => world.report_mounts(),
         Step::Umount(slot, wish, waits) => {
             let name = if slot == ADDED { "0" } else { ["a", "b"][slot] };
@@ -160,15 +177,33 @@ fn apply(world: &mut World, step: Step) {
     }
 }
 
+/// Away from its name and back.
+fn move_outside(world: &mut World, slot: SlotId) {
+    if let Some(mount) = world.moved.remove(&slot) {
+        // What is mounted there meanwhile stays alone: two mounts on one name are not modelled.
+        if let Entry::Vacant(name) = world.mounted.entry(slot) {
+            name.insert(mount);
+            world.back.insert(slot);
+        }
+    } else if let Some(mount) = world.mounted.remove(&slot) {
+        world.moved.insert(slot, mount);
+    }
+}
+
 /// Every job ends well, time passes, the table is read: nobody may be left waiting, and nothing open.
 fn come_to_rest(world: &mut World) {
     let mut reloaded = false;
+    world.moved.clear();
+    world.covered.clear();
     for _ in 0..200 {
         if world.ended {
             return;
         }
         reloaded = reloaded || world.reload(CONFIG).is_ok();
         world.forget();
+        if world.asked {
+            world.report_mounts();
+        }
         if let Some(job) = nth(&world.jobs, 0) {
             world.end_job(job, None);
         } else {

@@ -467,3 +467,34 @@ fn a_pulled_disk_that_is_held_does_not_make_the_umount_of_the_next_one_fail() {
     world.end_job(only_job(&world), None);
     assert!(world.replies.get(&command).is_some_and(Result::is_ok), "{:?}", world.replies);
 }
+
+#[test]
+fn the_other_disk_of_a_list_is_shown_as_waiting() {
+    let mut world = World::new();
+    world.plug("near");
+    mount(&mut world, A);
+    assert!(world.core.snapshot().mounts[A.0].waiting.is_empty());
+    world.plug("far");
+    assert_eq!(world.core.snapshot().mounts[A.0].waiting, ["far"]);
+}
+
+#[test]
+fn a_disk_that_is_pulled_while_it_is_unmounted_is_done_with_once() {
+    for error in [None, Some(ErrorKind::Busy), Some(ErrorKind::Io)] {
+        let mut world = World::new();
+        let near = world.plug("near");
+        mount(&mut world, A);
+        world.pass(Duration::from_secs(10));
+        let job = only_job(&world);
+        world.pull(near);
+        assert_eq!(only_job(&world), job, "one job at a time");
+        world.end_job(job, error);
+        if error.is_some() {
+            let lazily = &world.jobs[&only_job(&world)].1;
+            assert!(matches!(lazily, Job::Unmount(_, Unmount::Lazy)), "still mounted: {lazily:?}");
+            world.end_job(only_job(&world), None);
+        }
+        world.end_job(only_job(&world), None);
+        assert!(world.open.is_empty() && world.mounted.is_empty());
+    }
+}

@@ -49,6 +49,8 @@ disks = [{ image = "/image" }]
 
 /// What a reload may meet in place of [`CONFIG`].
 pub(super) const OTHERS: [&str; 5] = [WITHOUT_A, NEVER_IDLE, NOTHING, EXCHANGED, ANOTHER];
+/// The mount that somebody else makes over a name.
+const COVER: MountId = 1_000_000;
 
 /// How many of the names the random sequences use.
 pub(super) const NAMES: usize = 2;
@@ -98,6 +100,14 @@ pub(super) struct World {
     /// By name.
     pub(super) open: BTreeMap<String, Open>,
     pub(super) mounted: BTreeMap<SlotId, MountId>,
+    /// Taken away from its name by somebody else, and not gone.
+    pub(super) moved: BTreeMap<SlotId, MountId>,
+    /// Brought back by him since the table was read last.
+    pub(super) back: BTreeSet<SlotId>,
+    /// Somebody else has mounted something over them.
+    pub(super) covered: BTreeSet<SlotId>,
+    /// Read-only since an error.
+    pub(super) broken: BTreeSet<SlotId>,
     last_retry: BTreeMap<SlotId, Duration>,
     /// The mount table was asked for and not read yet.
     pub(super) asked: bool,
@@ -155,6 +165,10 @@ impl World {
             errors: Vec::new(),
             open: BTreeMap::new(),
             mounted: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            back: BTreeSet::new(),
+            covered: BTreeSet::new(),
+            broken: BTreeSet::new(),
             last_retry: BTreeMap::new(),
             asked: false,
             ended: false,
@@ -274,7 +288,18 @@ impl World {
     /// The mount table is read now.
     pub(super) fn report_mounts(&mut self) {
         self.asked = false;
-        let on = self.mounted.iter().map(|(&slot, &mount)| (slot, mount)).collect();
+        if !self.jobs.values().any(|(_, job)| matches!(job, Job::Lock(_))) {
+            self.back.clear();
+        }
+        let one = |slot, mount, on_top| OnName {
+            slot,
+            mount,
+            what: if mount == COVER { "tmpfs (none)" } else { "ext4 (/dev/x)" }.into(),
+            on_top,
+            read_only: (mount != COVER && self.broken.contains(&slot)).then(|| " after 1 error".into()),
+        };
+        let ours = self.mounted.iter().map(|(&slot, &mount)| one(slot, mount, !self.covered.contains(&slot)));
+        let on = ours.chain(self.covered.iter().map(|&slot| one(slot, COVER, true))).collect();
         self.send(Event::Mounts { read: self.instant(), on });
     }
 
@@ -296,11 +321,13 @@ impl World {
             Job::Unmount(mount, how) => {
                 let there = self.mounted.get(&slot) == Some(&mount);
                 let result = match error {
+                    _ if there && self.covered.contains(&slot) => UnmountResult::Covered("tmpfs".into()),
                     Some(ErrorKind::Busy) if there && how != Unmount::Lazy => {
                         UnmountResult::Busy("pid 1 (root, vim): open file /x".into())
                     }
                     Some(ErrorKind::Io) if there && how == Unmount::Expire => UnmountResult::Marked,
                     Some(_) if there => UnmountResult::Failed("it failed".into()),
+                    _ if !there => UnmountResult::NotThere,
                     _ => {
                         self.mounted.remove(&slot);
                         UnmountResult::Gone
@@ -310,6 +337,9 @@ impl World {
             }
             Job::Lock(mapping) => {
                 let result = match error {
+                    _ if self.moved.contains_key(&slot) || self.back.contains(&slot) => {
+                        LockResult::Held("mounted elsewhere".into())
+                    }
                     None => {
                         self.open.remove(&mapping.unwrap());
                         LockResult::Locked
@@ -402,7 +432,8 @@ impl World {
             }
             Action::Lock { job, opened, .. } => {
                 let slot = self.core.shared.slot_of_job(*job).expect("a job has a slot");
-                assert!(!self.mounted.contains_key(&slot), "locked while mounted");
+                let is_mounted = self.mounted.contains_key(&slot) && !self.back.contains(&slot);
+                assert!(!is_mounted, "locked while mounted");
                 self.add_job(*job, slot, Job::Lock(opened.mapping.clone()));
             }
             Action::Eject { job, sequence, .. } => {

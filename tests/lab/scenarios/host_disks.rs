@@ -1,6 +1,7 @@
 //! The host's disks, from the plug to the locked disk: what a person at the machine sees.
 
 mod access;
+mod hands;
 mod leaving;
 mod lifetime;
 mod pulls;
@@ -87,6 +88,18 @@ pub(crate) const LEAVING: &[Scenario] = scenarios![
     leaving::umount_that_waits_says_for_whom_and_is_done_when_he_has_gone,
     leaving::who_gives_up_waiting_leaves_the_disk_mounted,
     leaving::sigterm_keeps_what_is_mounted_if_the_config_says_so,
+];
+
+/// What others do to them by hand.
+pub(crate) const HANDS: &[Scenario] = scenarios![
+    hands::disk_that_is_unmounted_by_hand_is_locked,
+    hands::disk_that_is_unmounted_lazily_by_hand_is_locked_when_its_last_user_ends,
+    hands::disk_that_is_mounted_a_second_time_elsewhere_stays_there_and_is_locked_after_that,
+    hands::disk_that_is_moved_away_is_left_there_and_is_ours_again_when_it_is_moved_back,
+    hands::what_is_mounted_over_a_name_is_told_and_left_alone,
+    hands::disk_that_is_pulled_while_it_is_covered_is_unmounted_when_it_is_not,
+    hands::disk_that_becomes_read_only_is_shown_so_and_the_log_says_why,
+    hands::root_that_is_taken_away_lazily_by_hand_leaves_nothing_unlocked,
 ];
 
 const KEY: &[u8] = b"correct horse battery staple\n";

@@ -31,6 +31,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "pulls", scenarios: host_disks::PULLS },
     Group { name: "leaving", scenarios: host_disks::LEAVING },
     Group { name: "guests", scenarios: guests::SCENARIOS },
+    Group { name: "hands", scenarios: host_disks::HANDS },
     Group { name: "suites", scenarios: SUITES },
 ];
 

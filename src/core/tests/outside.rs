@@ -1,0 +1,116 @@
+//! What others do to the mount of a slot, told event by event.
+
+use std::time::Duration;
+
+use super::world::World;
+use crate::core::*;
+use crate::disk::ErrorKind;
+
+const A: SlotId = SlotId(0);
+
+fn only_job(world: &World) -> JobId {
+    assert_eq!(world.jobs.len(), 1, "{:?}", world.jobs);
+    *world.jobs.keys().next().unwrap()
+}
+
+fn mounted() -> World {
+    let mut world = World::new();
+    world.plug("near");
+    world.enter(A, Hold::Nothing);
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    world.pass(Duration::from_secs(1));
+    world
+}
+
+fn status(world: &World) -> MountStatus {
+    world.core.snapshot().mounts[A.0].clone()
+}
+
+#[test]
+fn a_mount_that_is_moved_away_and_back_is_ours_again() {
+    let mut world = mounted();
+    let mount = world.mounted.remove(&A).unwrap();
+    world.moved.insert(A, mount);
+    world.report_mounts();
+    world.end_job(only_job(&world), None);
+    assert_eq!(status(&world).state, MountState::Failed);
+    world.moved.clear();
+    world.mounted.insert(A, mount);
+    world.pass(Duration::from_millis(1));
+    world.report_mounts();
+    assert_eq!((status(&world).state, status(&world).error), (MountState::Mounted, None));
+    world.pass(Duration::from_secs(10));
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    assert!(world.open.is_empty(), "it expires as ever");
+}
+
+#[test]
+fn what_is_mounted_over_a_name_is_told_and_keeps_the_disk_mounted() {
+    let mut world = mounted();
+    world.covered.insert(A);
+    world.report_mounts();
+    assert!(status(&world).error.is_some_and(|error| error.contains("tmpfs (none) is mounted on it")));
+    let command = world.umount("a", Wish::Locked, false);
+    world.pass(Duration::from_secs(1));
+    world.end_job(only_job(&world), None);
+    assert!(world.replies[&command].as_ref().is_err_and(|why| why.contains("mounted over it")));
+    assert_eq!(status(&world).state, MountState::Mounted);
+    world.covered.clear();
+    world.report_mounts();
+    assert_eq!(status(&world).error, None);
+}
+
+#[test]
+fn a_pulled_disk_that_was_covered_is_unmounted_when_it_is_not() {
+    let mut world = mounted();
+    world.covered.insert(A);
+    world.pull(*world.disks.keys().next().unwrap());
+    world.end_job(only_job(&world), None);
+    assert!(world.mounted.contains_key(&A) && world.jobs.is_empty());
+    world.covered.clear();
+    world.report_mounts();
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    assert!(world.open.is_empty());
+}
+
+#[test]
+fn a_mount_that_the_kernel_makes_read_only_is_shown_so() {
+    let mut world = mounted();
+    world.report_mounts();
+    assert_eq!(status(&world).read_only, Some(false));
+    world.broken.insert(A);
+    world.report_mounts();
+    assert_eq!(status(&world).read_only, Some(true));
+    assert!(world.core.snapshot().events.iter().any(|line| line.text.contains("read-only after 1 error")));
+}
+
+#[test]
+fn a_mount_table_that_is_older_than_the_unmount_shows_nobody_elses_mount() {
+    let mut world = mounted();
+    let (read, mount) = (world.instant(), world.mounted[&A]);
+    world.umount("a", Wish::Locked, false);
+    world.pass(Duration::from_secs(1));
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    let what = "ext4 (/dev/x)".into();
+    let on = vec![OnName { slot: A, mount, what, on_top: true, read_only: None }];
+    world.send(Event::Mounts { read, on });
+    assert_eq!(status(&world).error, None);
+}
+
+#[test]
+fn a_failure_by_what_was_in_use_is_forgotten_when_that_is_locked() {
+    let mut world = mounted();
+    world.mounted.clear();
+    world.report_mounts();
+    world.end_job(only_job(&world), Some(ErrorKind::Busy));
+    world.enter(A, Hold::Nothing);
+    world.end_job(only_job(&world), Some(ErrorKind::Busy));
+    assert_eq!(status(&world).state, MountState::Failed);
+    world.pass(Duration::from_secs(1));
+    world.end_job(only_job(&world), None);
+    assert_eq!(status(&world).state, MountState::Ready);
+}
