@@ -111,6 +111,10 @@ fn disks(
         let key = |name| read.table.as_ref().and_then(|table| table.get(name));
         let target = key("target").and_then(|node| target(&node, &mut targets, findings));
         let read_only = key("readonly").and_then(|node| node.boolean(findings)).unwrap_or(false);
+        if let Some(image) = key("image") {
+            let message = "is no device: a guest gets what is plugged in; give it the file in its own definition (`virsh edit`)";
+            findings.add(&image.spot, message);
+        }
         disks.push(GuestDisk { disk: read.claim.spec.clone(), target, read_only });
         claims.disks.push(read.claim);
     }

@@ -160,7 +160,8 @@ fn number(mounts: BTreeMap<String, (Vec<Shape>, Mount)>, guests: BTreeMap<String
                 .into_iter()
                 .enumerate()
                 .map(|(at, (shape, target, read_only))| GuestDisk {
-                    disk: disk(&Shape { partition: None, ..shape }, next()),
+                    // An `id` in place of an image, which no guest gets.
+                    disk: disk(&Shape { partition: None, which: (shape.which & !1).max(8), ..shape }, next()),
                     target: target.then(|| format!("vd{}", char::from(b'b' + at as u8))),
                     read_only,
                 })

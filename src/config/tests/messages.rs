@@ -421,6 +421,11 @@ fn each_kind_of_error_names_the_key_and_the_fault() {
             "mounts.a.disks[0].image",
             "under the mount point",
         ),
+        (
+            "guests.a.disks = [{ image = '/a', target = 'vdb' }]",
+            "guests.a.disks[0].image",
+            "is no device: a guest gets what is plugged in; give it the file in its own definition",
+        ),
         // Paths and the URI.
         ("mountpoint = '/'", "mountpoint", "must not be `/`"),
         ("mountpoint = 'mnt'", "mountpoint", "must be an absolute path"),
