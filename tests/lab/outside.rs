@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::Outcome;
 use crate::report::{self, Line};
-use crate::scenarios::{Group, Scenario};
+use crate::scenarios::{Group, Scenario, mix};
 
 /// Boot and coldplug of an emulated machine on a busy host.
 const BOOT: Duration = Duration::from_secs(180);
@@ -31,6 +31,7 @@ pub(crate) fn run(group: &Group, scenarios: &[&'static Scenario], tally: &mut Ta
         let mut running = None;
         let mut ended = 0;
         let status = machine.watch(|line| match line {
+            Line::Said { text } => println!("lab: {text}"),
             Line::Started { scenario } => running = Some(scenario),
             Line::Ended { scenario, seconds, error } => {
                 running = None;
@@ -103,10 +104,13 @@ impl Machine {
     fn boot<'a>(limit: Duration, arguments: impl IntoIterator<Item = &'a str>) -> Outcome<Machine> {
         let share = tempfile::Builder::new().prefix("mydisks-lab.").tempdir()?;
         let console = File::create(console_of(share.path()))?;
+        let settings = mix::settings();
         let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/vm.sh");
         let child = Command::new(&launcher)
             .arg("-t")
             .arg(limit.as_secs().to_string())
+            .arg("env")
+            .args(&settings)
             .arg(std::env::current_exe()?)
             .args(arguments)
             .env("LAB_SHARE", share.path())

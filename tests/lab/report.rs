@@ -14,8 +14,18 @@ const FILE: &str = "report";
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub(crate) enum Line {
-    Started { scenario: String },
-    Ended { scenario: String, seconds: f32, error: Option<String> },
+    Started {
+        scenario: String,
+    },
+    /// For the person who reads the results.
+    Said {
+        text: String,
+    },
+    Ended {
+        scenario: String,
+        seconds: f32,
+        error: Option<String>,
+    },
 }
 
 /// Appends a line to the report in `share`.

@@ -118,12 +118,12 @@ fn key_line() -> Outcome<String> {
     Ok(format!("key-file = {:?}", daemon::write_key("backup.key", KEY)?))
 }
 
-fn name(name: &str) -> PathBuf {
+pub(super) fn name(name: &str) -> PathBuf {
     Path::new(MOUNTPOINT).join(name)
 }
 
 /// Names of the files in the directory of a name, sorted.
-fn list(mount: &str) -> std::io::Result<Vec<String>> {
+pub(super) fn list(mount: &str) -> std::io::Result<Vec<String>> {
     let entries = fs::read_dir(name(mount))?.collect::<Result<Vec<_>, _>>()?;
     let mut names: Vec<String> =
         entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -152,6 +152,6 @@ fn status_of(mount: &str) -> Outcome<serde_json::Value> {
     Ok(found.ok_or_else(|| format!("{mount} is not in status.json"))?.clone())
 }
 
-fn is_mounted(mount: &str) -> bool {
+pub(super) fn is_mounted(mount: &str) -> bool {
     mounts::at(&name(mount)).is_ok_and(|mounts| !mounts.is_empty())
 }

@@ -8,6 +8,7 @@ use crate::lab::Lab;
 pub(crate) mod facts;
 mod guests;
 mod host_disks;
+pub(crate) mod mix;
 mod suites;
 
 /// Something that must hold on a real machine.
@@ -32,6 +33,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "leaving", scenarios: host_disks::LEAVING },
     Group { name: "guests", scenarios: guests::SCENARIOS },
     Group { name: "hands", scenarios: host_disks::HANDS },
+    Group { name: "mix", scenarios: mix::SCENARIOS },
     Group { name: "suites", scenarios: SUITES },
 ];
 
@@ -50,7 +52,7 @@ const SUITES: &[Scenario] = &[
 ];
 
 /// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls` runs the rest.
-pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "guests", "suites"];
+pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "guests", "mix", "suites"];
 
 /// Registers functions of the modules beside it under their own names.
 macro_rules! scenarios {
