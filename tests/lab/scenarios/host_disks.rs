@@ -123,7 +123,7 @@ pub(super) fn name(name: &str) -> PathBuf {
 }
 
 /// Names of the files in the directory of a name, sorted.
-pub(super) fn list(mount: &str) -> std::io::Result<Vec<String>> {
+fn list(mount: &str) -> std::io::Result<Vec<String>> {
     let entries = fs::read_dir(name(mount))?.collect::<Result<Vec<_>, _>>()?;
     let mut names: Vec<String> =
         entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -145,7 +145,7 @@ fn wait_for_state(mount: &str, state: &str) -> Outcome {
 }
 
 /// The object of a name in `status.json`.
-fn status_of(mount: &str) -> Outcome<serde_json::Value> {
+pub(super) fn status_of(mount: &str) -> Outcome<serde_json::Value> {
     let status: serde_json::Value = serde_json::from_slice(&fs::read(name(".status/status.json"))?)?;
     let mounts = status["mounts"].as_array().ok_or("status.json has no mounts")?;
     let found = mounts.iter().find(|entry| entry["name"] == mount);

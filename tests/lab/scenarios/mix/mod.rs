@@ -2,9 +2,9 @@
 //! runner outside prints the seed; with `LAB_MIX_SEED` the same decisions are made again, `LAB_MIX_SECONDS` says how long.
 
 mod model;
+mod visit;
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -15,12 +15,13 @@ use super::{Scenario, host_disks};
 use crate::daemon::{self, BINARY, MOUNTPOINT};
 use crate::disks::{Filesystem, Lock, Recipe};
 use crate::lab::Lab;
-use crate::program::Program;
+use crate::program::{Finished, Program};
 use crate::qmp::Plugged;
 use crate::report::{self, Line};
 use crate::wait::{self, PATIENCE};
 use crate::{Outcome, mounts};
 use model::{Access, DISKS, Model, NAMES, Random, Result};
+use visit::Intent;
 
 /// How long it takes unless told otherwise, in seconds.
 const SECONDS: u64 = 45;
@@ -55,7 +56,8 @@ fn whatever_happens_an_access_gets_a_right_disk_or_a_fitting_error(lab: &mut Lab
     let mut mix = Mix::new(lab, seed)?;
     let end = Instant::now() + Duration::from_secs(seconds);
     let result = mix.run(end);
-    say(&mix.lab.share, &format!(": {}", mix.model.summary()))?;
+    let (done, at_rests) = (mix.model.summary(), &mix.at_rests);
+    say(&mix.lab.share, &format!(": {done}; files and threads of the daemon at each rest: {at_rests:?}"))?;
     result
 }
 
@@ -67,9 +69,12 @@ struct Mix<'a> {
     disks: Vec<(PathBuf, Option<Plugged>)>,
     accesses: Vec<(Access, Receiver<Result>)>,
     held: Vec<File>,
+    umounts: Vec<(Instant, Receiver<Outcome<Finished>>)>,
     callers: Vec<(Child, Instant)>,
-    /// Open files and threads of the daemon at the first rest.
-    at_rest: Option<(usize, usize)>,
+    /// Mounts, mappings, loop devices and processes before all.
+    at_start: Vec<String>,
+    /// Open files and threads of the daemon at each rest.
+    at_rests: Vec<(usize, usize)>,
 }
 
 impl<'a> Mix<'a> {
@@ -94,9 +99,19 @@ impl<'a> Mix<'a> {
             }
         }
         lab.start(&config)?;
-        let random = Random(seed);
-        let (accesses, held, callers) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { lab, random, model: Model::default(), disks, accesses, held, callers, at_rest: None })
+        let at_start = lab.leftovers(false);
+        Ok(Self {
+            lab,
+            random: Random(seed),
+            model: Model::default(),
+            disks,
+            accesses: Vec::new(),
+            held: Vec::new(),
+            umounts: Vec::new(),
+            callers: Vec::new(),
+            at_start,
+            at_rests: Vec::new(),
+        })
     }
 
     fn run(&mut self, end: Instant) -> Outcome {
@@ -119,11 +134,14 @@ impl<'a> Mix<'a> {
         match self.random.below(20) {
             0..=2 => self.plug()?,
             3..=4 => self.pull()?,
-            5..=11 => self.access(name),
-            12..=13 => self.write(name),
-            14 => self.hold(name),
+            5..=10 => self.access(name, Intent::Read),
+            11..=13 => {
+                let number = self.model.next_number();
+                self.access(name, Intent::Write(number));
+            }
+            14 => self.access(name, Intent::Hold),
             15 => self.held.clear(),
-            16..=17 => self.umount(name)?,
+            16..=17 => self.umount(name),
             _ => self.start_a_caller_to_kill(name)?,
         }
         Ok(())
@@ -150,46 +168,23 @@ impl<'a> Mix<'a> {
         Ok(())
     }
 
-    fn access(&mut self, name: usize) {
-        self.in_thread(self.model.access(name), move || {
-            let mut files = host_disks::list(NAMES[name].name)?;
-            files.sort();
-            Ok(files)
-        });
+    fn access(&mut self, name: usize, intent: Intent) {
+        let access = self.model.access(name, intent, false);
+        self.start(access, name);
     }
 
-    /// Writes a number that is higher than all before, and synchronises it.
-    fn write(&mut self, name: usize) {
-        let access = self.model.write(name);
-        let number = access.writes;
-        self.in_thread(access, move || {
-            let path = host_disks::name(NAMES[name].name);
-            let files = host_disks::list(NAMES[name].name)?;
-            let mut file = File::create(path.join("number"))?;
-            file.write_all(number.unwrap_or_default().to_string().as_bytes())?;
-            file.sync_all()?;
-            Ok(files)
-        });
-    }
-
-    fn in_thread(&mut self, access: Access, work: impl FnOnce() -> Result + Send + 'static) {
+    /// On a thread of its own, so that an access that hangs is told.
+    fn start(&mut self, access: Access, name: usize) {
         let (sender, result) = mpsc::channel();
-        thread::spawn(move || sender.send(work()));
+        let intent = access.intent;
+        thread::spawn(move || sender.send(visit::visit(NAMES[name].name, intent)));
         self.accesses.push((access, result));
     }
 
-    fn hold(&mut self, name: usize) {
-        // By a name that is mounted only: the driver itself must not wait.
-        if host_disks::is_mounted(NAMES[name].name) {
-            self.held.extend(File::open(host_disks::name(NAMES[name].name).join("hello")));
-        }
-    }
-
-    fn umount(&mut self, name: usize) -> Outcome {
-        let finished = Program::new(BINARY).args(["umount", NAMES[name].name]).finish()?;
-        self.model.count("umount", finished.code == Some(0));
-        let is_said = finished.code == Some(0) || !finished.stderr.is_empty();
-        if is_said { Ok(()) } else { Err(format!("umount: {finished:?}").into()) }
+    fn umount(&mut self, name: usize) {
+        let (sender, result) = mpsc::channel();
+        thread::spawn(move || sender.send(Program::new(BINARY).args(["umount", NAMES[name].name]).finish()));
+        self.umounts.push((Instant::now(), result));
     }
 
     fn start_a_caller_to_kill(&mut self, name: usize) -> Outcome {
@@ -200,20 +195,30 @@ impl<'a> Mix<'a> {
         Ok(())
     }
 
-    /// What has come of the accesses and of who was killed.
+    /// What has come of everything that was begun.
     fn look(&mut self) -> Outcome {
-        for (access, result) in std::mem::take(&mut self.accesses) {
-            match result.try_recv() {
-                Ok(result) => self.model.check(&access, result)?,
-                Err(_) if access.started.elapsed() < 3 * PATIENCE => self.accesses.push((access, result)),
+        for (access, receiver) in std::mem::take(&mut self.accesses) {
+            match receiver.try_recv() {
+                Ok(result) => {
+                    self.model.check(&access, &result)?;
+                    self.held.extend(result.ok().and_then(|sight| sight.held));
+                }
+                Err(_) if access.started.elapsed() < 3 * PATIENCE => self.accesses.push((access, receiver)),
                 Err(_) => return Err(format!("an access hangs: {access:?}").into()),
+            }
+        }
+        for (started, receiver) in std::mem::take(&mut self.umounts) {
+            match receiver.try_recv() {
+                Ok(finished) => self.check_umount(&finished?)?,
+                Err(_) if started.elapsed() < 3 * PATIENCE => self.umounts.push((started, receiver)),
+                Err(_) => return Err("umount hangs".into()),
             }
         }
         for (mut child, dies) in std::mem::take(&mut self.callers) {
             if dies <= Instant::now() {
                 child.kill()?;
                 wait::until("a killed caller to go", PATIENCE, || child.try_wait().ok().flatten())?;
-                self.model.count("killed", true);
+                self.model.count("killed");
             } else {
                 self.callers.push((child, dies));
             }
@@ -221,39 +226,64 @@ impl<'a> Mix<'a> {
         Ok(())
     }
 
+    fn check_umount(&mut self, finished: &Finished) -> Outcome {
+        let is_done = finished.code == Some(0);
+        self.model.count(if is_done { "umount" } else { "umount refused" });
+        let is_said = is_done || !finished.stderr.is_empty();
+        if is_said { Ok(()) } else { Err(format!("umount: {finished:?}").into()) }
+    }
+
     /// Nobody does anything: everything must be answered, unmounted and locked, and nothing be left.
     fn rest(&mut self) -> Outcome {
+        self.wait_for_answers()?;
         self.held.clear();
-        wait::until("all accesses to end", 4 * PATIENCE, || match self.look() {
-            Ok(()) if self.accesses.is_empty() && self.callers.is_empty() => Some(Ok(())),
-            Ok(()) => None,
-            Err(error) => Some(Err(error)),
-        })??;
         wait::until_true("everything to be locked", 2 * PATIENCE, || {
             mounts::mappings().is_empty() && !NAMES.iter().any(|name| host_disks::is_mounted(name.name))
         })?;
-        self.model.count("rest", true);
+        self.model.count("rest");
         self.nothing_leaks()?;
-        // What is surely there must be had, now that nothing else happens.
+        // Who comes now gets the first disk that is there, and ENOMEDIUM if there is none.
         for name in 0..NAMES.len() {
-            self.access(name);
+            self.wait_until_it_is_known_what_is_there(name)?;
+            let access = self.model.access(name, Intent::Read, true);
+            self.start(access, name);
         }
-        wait::until("the accesses at rest to end", 2 * PATIENCE, || match self.look() {
-            Ok(()) => self.accesses.is_empty().then_some(Ok(())),
+        self.wait_for_answers()
+    }
+
+    fn wait_for_answers(&mut self) -> Outcome {
+        wait::until("everybody to be answered", 4 * PATIENCE, || match self.look() {
+            Ok(()) => {
+                let is_all = self.accesses.is_empty() && self.umounts.is_empty() && self.callers.is_empty();
+                is_all.then_some(Ok(()))
+            }
             Err(error) => Some(Err(error)),
         })?
     }
 
+    fn wait_until_it_is_known_what_is_there(&self, name: usize) -> Outcome {
+        let serial = self.model.first_disk(name).map(|disk| DISKS[disk].serial);
+        let name = NAMES[name].name;
+        wait::until_true(&format!("the status of {name} to show {serial:?}"), PATIENCE, || {
+            host_disks::status_of(name).is_ok_and(|status| status["id"].as_str() == serial)
+        })
+    }
+
     fn nothing_leaks(&mut self) -> Outcome {
+        let what_is_there = || self.lab.leftovers(false);
+        let same = wait::until_true("what was not there before to go", PATIENCE, || {
+            what_is_there() == self.at_start
+        });
+        same.map_err(|error| format!("{error}: {:?} instead of {:?}", what_is_there(), self.at_start))?;
         let pid = *daemon::processes().first().ok_or("the daemon has died")?;
         let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count);
-        let Some((files, threads)) = self.at_rest else {
-            self.at_rest = Some((count("fd"), count("task")));
-            return Ok(());
-        };
-        // A thread is kept to spare, and may not be there yet at the first rest.
-        wait::until_true("the daemon to have no more files and threads than before", PATIENCE, || {
-            count("fd") <= files + 2 && count("task") <= threads + 1
-        })
+        let now = || (count("fd"), count("task"));
+        let (files, threads) = *self.at_rests.first().unwrap_or(&(usize::MAX, usize::MAX));
+        let same = wait::until_true("the daemon's files and threads to go", PATIENCE, || {
+            let now = now();
+            now.0 <= files && now.1 <= threads
+        });
+        self.at_rests.push(now());
+        same.map_err(|error| format!("{error}: {:?}", self.at_rests).into())
     }
 }
