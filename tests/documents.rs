@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of each prefix are.
-const PLACES: [(&str, &[&str]); 7] = [
+const PLACES: [(&str, &[&str]); 8] = [
     ("core", &["src/core/tests"]),
     ("lab", &["tests/lab/scenarios/host_disks"]),
     ("guest", &["tests/lab/scenarios/guests"]),
@@ -13,6 +13,7 @@ const PLACES: [(&str, &[&str]); 7] = [
     ("fact", &["tests/lab/scenarios/facts"]),
     ("disk", &["tests/disk.rs", "tests/lab_disk.rs"]),
     ("holders", &["tests/holders.rs"]),
+    ("service", &["tests/service.rs"]),
 ];
 
 #[test]

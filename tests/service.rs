@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,6 +25,13 @@ struct Service {
 
 impl Service {
     fn start(environment: impl FnOnce(&File) -> Vec<(&'static str, String)>) -> Self {
+        Self::logging_to(None, environment)
+    }
+
+    fn logging_to(
+        stderr: Option<OwnedFd>,
+        environment: impl FnOnce(&File) -> Vec<(&'static str, String)>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::create_dir(path("root")).unwrap();
@@ -37,7 +46,7 @@ impl Service {
             .env("NOTIFY_SOCKET", path("notify"))
             .envs(environment(&log))
             .stdin(Stdio::null())
-            .stderr(log)
+            .stderr(stderr.map_or_else(|| Stdio::from(log), Stdio::from))
             .spawn()
             .unwrap();
         Self { child, manager, directory }
@@ -103,6 +112,46 @@ fn standard_error_that_is_the_journal_gets_no_second_time_and_level() {
     let _ = fs::read_dir(other.directory.path().join("root/backup"));
     other.end();
     assert_ne!(other.log(), "");
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {}
+    while rustix::io::write(&writer, b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let mut service = Service::logging_to(Some(writer), |_| Vec::new());
+    service.told();
+    let refused = fs::read_dir(service.directory.path().join("root/backup")).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::NOMEDIUM.raw_os_error()));
+    service.end();
+    drop(reader);
+}
+
+#[test]
+fn of_several_that_start_at_once_one_serves_and_the_others_say_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let config = directory.path().join("mydisks.toml");
+    fs::write(&config, format!("mountpoint = {root:?}\n")).unwrap();
+    let start =
+        || Command::new(BINARY).arg("mount").arg("-c").arg(&config).stderr(Stdio::piped()).spawn().unwrap();
+    let all: Vec<Child> = (0..4).map(|_| start()).collect();
+    let ended: Vec<_> = all.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let roots =
+        table.lines().filter(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == root)).count();
+    // As umount(8) does: the helper is the program under another name.
+    let unmounted = Command::new(BINARY).arg0("umount.mydisks").arg(&root).status().unwrap();
+    assert_eq!(roots, 1);
+    assert_eq!(ended.iter().filter(|output| output.status.success()).count(), 1);
+    for output in ended.iter().filter(|output| !output.status.success()) {
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(words.contains("is mounted already"), "{words}");
+    }
+    assert!(unmounted.success());
 }
 
 #[test]

@@ -166,7 +166,8 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
         let (config, _) = file.load()?;
         return daemonize::start(file.path(), &mount.options, &config.mountpoint);
     }
-    daemon::start_logging(if mount.foreground { LogTarget::of_foreground() } else { LogTarget::System });
+    let target = if mount.foreground { LogTarget::of_foreground() } else { LogTarget::System };
+    let _logging = daemon::start_logging(target);
     let (config, again) = file.load()?;
     let attributes = RootAttributes { read_only: options.read_only, no_exec: options.no_exec };
     let detached = if mount.detached { Some(daemonize::detach()?) } else { None };
@@ -178,13 +179,16 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
         None => {
             // Not before the daemon runs: mount(8) looks at the root.
             let registered = mountpoint.clone();
-            std::thread::spawn(move || {
+            let tell = move || {
                 utab::register(&registered);
                 // A service is ready when umount(8) knows its helper too. Without a service manager this does nothing.
                 if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
                     tracing::warn!("cannot tell the service manager that the disks are served: {error}");
                 }
-            });
+            };
+            if let Err(error) = std::thread::Builder::new().name("ready".into()).spawn(tell) {
+                tracing::warn!("nobody is told that the disks are served: out of threads: {error}");
+            }
         }
     }
     // umount(8) of a root that was left dead must find our helper.

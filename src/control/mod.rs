@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use client::{ControlError, forget, is_served, request};
-pub use server::{Replier, Server};
+pub use server::{Replier, Server, make_directory};
+
+/// Where the sockets are.
+pub const DIRECTORY: &str = "/run/mydisks";
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,5 +72,5 @@ pub enum Reply {
 /// Where the daemon of a FUSE root listens. `device` is the root's device number as mountinfo shows it, so that it
 /// is found without walking into the root.
 fn socket_path(device: (u32, u32)) -> PathBuf {
-    PathBuf::from(format!("/run/mydisks/{}:{}", device.0, device.1))
+    PathBuf::from(format!("{DIRECTORY}/{}:{}", device.0, device.1))
 }

@@ -2,22 +2,27 @@
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, Permissions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::Shutdown;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{Reply, Request, socket_path};
+use rustix::net::{SendFlags, send};
+
+use super::{DIRECTORY, Reply, Request, socket_path};
 
 /// Longer requests are not ours.
 const LONGEST: u64 = 64 << 10;
 
 /// A client must have said what it wants by then.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Out of file descriptors, accept(2) fails at once for as long as the connection waits: not to be asked again sooner.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The listening socket; removed when dropped.
 #[derive(Debug)]
@@ -43,10 +48,7 @@ impl Server {
         take: impl Fn(u64, Option<Request>) + Clone + Send + 'static,
     ) -> io::Result<Self> {
         let path = socket_path(device);
-        let directory = path.parent().unwrap_or(Path::new("/run"));
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        // It may be older than this run.
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+        make_directory()?;
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -56,7 +58,10 @@ impl Server {
         thread::Builder::new().name("control".into()).spawn(move || {
             for (number, stream) in listener.incoming().enumerate() {
                 let (replier, take) = (replier.clone(), take.clone());
-                let Ok(stream) = stream else { continue };
+                let Ok(stream) = stream else {
+                    thread::sleep(PAUSE);
+                    continue;
+                };
                 // Out of threads: the client sees the connection close.
                 let _ = thread::Builder::new().name("command".into()).spawn(move || {
                     serve(number as u64, stream, &replier, take);
@@ -65,6 +70,16 @@ impl Server {
         })?;
         Ok(server)
     }
+}
+
+/// Makes /run/mydisks, which is root's alone.
+///
+/// # Errors
+/// Those of mkdir(2) and chmod(2).
+pub fn make_directory() -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY)?;
+    // It may be older than this run.
+    fs::set_permissions(DIRECTORY, Permissions::from_mode(0o700))
 }
 
 impl Drop for Server {
@@ -114,10 +129,10 @@ fn serve(number: u64, stream: UnixStream, replier: &Replier, take: impl Fn(u64, 
     }
 }
 
-fn say(mut stream: &UnixStream, reply: &Reply) {
+fn say(stream: &UnixStream, reply: &Reply) {
     // Two strings at most: nothing in it that serde_json refuses.
     let mut line = serde_json::to_vec(reply).unwrap_or_default();
     line.push(b'\n');
-    // A client that has gone is not missed.
-    let _ = stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.write_all(&line));
+    // A client that has gone is not missed, nor one that does not read: the core's turn does not wait for its buffer.
+    let _ = send(stream, &line, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }

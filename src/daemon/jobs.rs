@@ -104,10 +104,15 @@ impl Jobs {
         );
     }
 
-    fn spawn(&self, work: impl FnOnce() -> Event + Send + 'static, failed: impl FnOnce(String) -> Event) {
+    fn spawn(
+        &self,
+        work: impl FnOnce() -> Event + Send + 'static,
+        failed: impl Fn(String) -> Event + Copy + Send + 'static,
+    ) {
         let events = self.events.clone();
         let run = move || {
-            events.bring(Message::Event(work()));
+            let event = unless_it_panics(work).unwrap_or_else(|| failed(BUG.to_owned()));
+            events.bring(Message::Event(event));
         };
         if let Err(error) = self.workers.run(run) {
             self.send(failed(format!("out of threads: {error}")));
@@ -122,8 +127,9 @@ impl Jobs {
         cancel: &Cancel,
         commands: &Receiver<Next>,
     ) {
-        let prepared = disk::prepare(order, cancel).and_then(|prepared| self.find_directory(slot, prepared));
-        let (prepared, directory, detached) = match prepared {
+        let prepare =
+            || disk::prepare(order, cancel).and_then(|prepared| self.find_directory(slot, prepared));
+        let (prepared, directory, detached) = match unless_it_panics(prepare).unwrap_or_else(|| Err(bug())) {
             Ok(ready) => ready,
             Err(error) => return self.send(Event::Prepared { job, result: Err(error) }),
         };
@@ -131,7 +137,8 @@ impl Jobs {
         self.send(Event::Prepared { job, result: Ok(detached) });
         match commands.recv() {
             Ok(Next::Attach(first)) => {
-                let result = self.run_attach(slot, prepared, &directory, &first);
+                let attach = || self.run_attach(slot, prepared, &directory, &first);
+                let result = unless_it_panics(attach).unwrap_or_else(|| Err(bug()));
                 self.send(Event::Attached { job, result });
             }
             Ok(Next::Abandon) | Err(_) => {
@@ -223,6 +230,19 @@ impl Jobs {
     }
 }
 
+/// What is said of a job that panicked: its panic is on standard error.
+const BUG: &str = "a defect of mydisks ended the work (it is in the log, please report it)";
+
+fn bug() -> DiskError {
+    DiskError { kind: ErrorKind::Other, message: BUG.to_owned() }
+}
+
+/// `None` if it panics. A job that never ended would keep its slot, and whoever waits there, for ever.
+fn unless_it_panics<T>(work: impl FnOnce() -> T) -> Option<T> {
+    // What it worked on is gone with it.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
+}
+
 fn take_away(path: &Path, mount: MountId, how: Unmount) -> UnmountResult {
     let failed = |error| UnmountResult::Failed(format!("cannot unmount {}: {error}", path.display()));
     if how == Unmount::Expire {
@@ -268,5 +288,16 @@ pub(super) fn lock(opened: &Opened, deferred: bool) -> LockResult {
             holders::of_disk(opened)
         )),
         Err(error) => LockResult::Failed(error.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_panics_ends_all_the_same() {
+        assert_eq!(unless_it_panics(|| 1), Some(1));
+        assert_eq!(unless_it_panics(|| -> u32 { panic!("as it is meant to") }), None);
     }
 }

@@ -8,6 +8,7 @@ mod memory;
 mod mounts;
 mod reloads;
 mod signals;
+mod starting;
 mod takeover;
 mod timer;
 mod turns;
@@ -37,7 +38,7 @@ use reloads::Reloads;
 use timer::Timer;
 use turns::Turns;
 
-pub use log::{LogTarget, start_logging};
+pub use log::{LogTarget, Logging, start_logging};
 
 /// Why the daemon cannot start. Nothing is left behind when it cannot.
 #[derive(Debug, Error)]
@@ -138,6 +139,7 @@ impl Daemon {
         let fuse = |error| StartError::Fuse { path: mountpoint.clone(), error };
         let needs = |what| move |error| StartError::Needs { what, error };
         signals::block();
+        let _starting = starting::wait().map_err(needs("wait for another mydisks that is starting"))?;
 
         let left = takeover::collect(&mountpoint).map_err(needs("read the mount table"))?;
         if left.is_served() {
@@ -319,7 +321,7 @@ impl Shell {
     /// On a thread of its own: it walks into the file systems above our root.
     fn unmount_root(&self) {
         let (root, events) = (self.root.clone(), self.jobs.events.clone());
-        thread::spawn(move || {
+        let unmount = move || {
             let path = root.mountpoint.display();
             let message = match unmount(&root.mountpoint, root.mount, false) {
                 // The kernel closes the connection, and that ends the loop.
@@ -337,7 +339,10 @@ impl Shell {
                 }
             };
             events.bring(message);
-        });
+        };
+        if let Err(error) = self.jobs.workers.run(unmount) {
+            self.jobs.events.bring(Message::Event(Event::RootBusy(format!("out of threads: {error}"))));
+        }
     }
 
     fn reply(&self, command: Option<CommandId>, reply: &Reply) {

@@ -22,6 +22,8 @@ pub(super) struct Left {
     roots: Vec<MountEntry>,
     mounts: Vec<LeftMount>,
     mappings: Vec<Mapping>,
+    /// Another root is mounted and its daemon lives: mappings may be its own.
+    has_neighbour: bool,
 }
 
 /// A disk that is still mounted on a name of the dead root.
@@ -35,15 +37,16 @@ struct LeftMount {
 
 /// Looks, and changes nothing.
 pub(super) fn collect(mountpoint: &Path) -> io::Result<Left> {
-    let mut roots = mountinfo::read()?;
-    roots.retain(|entry| entry.mount_point == mountpoint && entry.kind == FUSE_TYPE);
+    let all = mountinfo::read()?.into_iter().filter(|entry| entry.kind == FUSE_TYPE);
+    let (roots, others): (Vec<_>, Vec<_>) = all.partition(|entry| entry.mount_point == mountpoint);
     let mut mounts = Vec::new();
     if !roots.is_empty() {
         for entry in leftovers::mounts(mountpoint)? {
             mounts.extend(left_mount(entry)?);
         }
     }
-    Ok(Left { roots, mounts, mappings: leftovers::mappings()? })
+    let has_neighbour = others.iter().any(|root| control::is_served(device(root)));
+    Ok(Left { roots, mounts, mappings: leftovers::mappings()?, has_neighbour })
 }
 
 fn left_mount(entry: MountEntry) -> io::Result<Option<LeftMount>> {
@@ -88,9 +91,13 @@ impl Left {
         }
         for mapping in self.mappings.into_iter().filter(|mapping| !used.contains(&mapping.name)) {
             match slot_of(&mapping, names) {
+                // In use: the neighbour's, though a name of ours is the same.
+                Some(_) if self.has_neighbour && mapping.open_count > 0 => {}
                 Some(slot) => {
                     events.push(Event::Left { slot, is_mounted: false, detached: only_open(&mapping) })
                 }
+                // Perhaps the neighbour is about to mount it.
+                None if self.has_neighbour => {}
                 None => lock_orphan(&mapping),
             }
         }
@@ -148,10 +155,13 @@ fn only_open(mapping: &Mapping) -> Detached {
 /// A mapping of a name that is no longer configured: no slot would lock it.
 fn lock_orphan(mapping: &Mapping) {
     let (opened, name) = (only_open(mapping).opened, mapping.name.clone());
-    std::thread::spawn(move || match jobs::lock(&opened, true) {
+    let lock = move || match jobs::lock(&opened, true) {
         LockResult::Locked => tracing::info!("{name}, left open by an earlier run, is locked"),
         LockResult::Held(why) | LockResult::Failed(why) => {
             tracing::warn!("{name}, left open by an earlier run, could not be locked: {why}");
         }
-    });
+    };
+    if let Err(error) = std::thread::Builder::new().name("orphan".into()).spawn(lock) {
+        tracing::warn!("{}, left open by an earlier run, stays open: no thread: {error}", mapping.name);
+    }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 
-use fuser::{Config, FopenFlags, Session, SessionACL};
+use fuser::{Config, Errno, FopenFlags, Session, SessionACL};
 
 use super::EventSink;
 use super::filesystem::{OpenFiles, Root};
@@ -32,7 +32,10 @@ impl Serving {
     pub fn show(&self, request: RequestId, render: impl FnOnce(StatusFile) -> Vec<u8>) {
         if let Some((reply, file)) = self.replies.take_status(request) {
             // Nothing of it is cached: each open reads its own snapshot, whatever size stat has shown.
-            reply.opened(self.files.open(render(file)), FopenFlags::FOPEN_DIRECT_IO);
+            match self.files.open(render(file)) {
+                Some(handle) => reply.opened(handle, FopenFlags::FOPEN_DIRECT_IO),
+                None => reply.error(Errno::ENFILE),
+            }
             self.replies.pass();
         }
     }

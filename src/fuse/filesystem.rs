@@ -25,6 +25,9 @@ use crate::core::{Event, Hold, RequestId, SlotId};
 /// needed is a chance to lose a mount.
 pub(super) const TTL: Duration = Duration::from_secs(7 * 86400);
 
+/// Bytes of all status files that are open at once: some thousand of a usual size.
+const MOST_OPEN: usize = 32 << 20;
+
 /// The texts of open status files, by handle.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
@@ -33,10 +36,16 @@ pub(super) struct OpenFiles {
 }
 
 impl OpenFiles {
-    pub(super) fn open(&self, text: Vec<u8>) -> FileHandle {
+    /// `None` if too much is open: everybody may open a status file, and as often as he likes.
+    pub(super) fn open(&self, text: Vec<u8>) -> Option<FileHandle> {
+        let mut texts = self.texts();
+        let open: usize = texts.values().map(|text| text.len()).sum();
+        if open.saturating_add(text.len()) > MOST_OPEN {
+            return None;
+        }
         let handle = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        self.texts().insert(handle, text.into());
-        FileHandle(handle)
+        texts.insert(handle, text.into());
+        Some(FileHandle(handle))
     }
 
     fn text(&self, handle: FileHandle) -> Option<Arc<[u8]>> {
@@ -408,5 +417,21 @@ impl Root {
     fn open_status(&self, id: RequestId, thread: u32, file: StatusFile, reply: ReplyOpen) {
         self.replies.owe(id, thread, Pending::Status(reply, file));
         self.send(Event::Status(id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_is_bounded_and_closing_makes_room() {
+        let files = OpenFiles::default();
+        let text = || vec![b'x'; MOST_OPEN / 4 + 1];
+        let open: Vec<_> = (0..3).map(|_| files.open(text()).unwrap()).collect();
+        assert_eq!(files.open(text()), None);
+        assert!(files.open(b"small".to_vec()).is_some());
+        files.close(open[0]);
+        assert!(files.open(text()).is_some());
     }
 }

@@ -50,6 +50,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     lifetime::umount_names_who_is_in_the_root,
     lifetime::mount_and_mapping_of_a_killed_daemon_are_taken_over,
     lifetime::mapping_without_mount_is_taken_over,
+    lifetime::second_daemon_leaves_what_the_first_has_open_alone,
     lifetime::pulled_disk_leaves_no_mapping,
     status::stat_and_ls_of_the_root_do_not_trigger,
     status::status_json_tells_the_state_of_each_name,

@@ -1,6 +1,7 @@
 //! The daemon's end, the disk's surprise removal, and what a successor finds.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -119,6 +120,28 @@ pub(super) fn mount_and_mapping_of_a_killed_daemon_are_taken_over(lab: &mut Lab)
     assert_eq!(mounts::mappings(), ["mydisks-backup"], "no second mapping");
     drop(busy);
     wait::until_true("the disk to be locked after disuse", PATIENCE, || mounts::mappings().is_empty())
+}
+
+pub(super) fn second_daemon_leaves_what_the_first_has_open_alone(lab: &mut Lab) -> Outcome {
+    locked_disk(lab)?;
+    let key = key_line()?;
+    lab.start(&config("DISK", &key))?;
+    let busy = File::open(name("backup").join("hello"))?;
+    let (root, file) = ("/mnt/neighbour", "/etc/mydisks/neighbour.toml");
+    fs::create_dir_all(root)?;
+    // One of its names is the same, the disk is not.
+    fs::write(file, format!("mountpoint = {root:?}\n[mounts.backup]\ndisks = [\"OTHER\"]\n"))?;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600))?;
+    Program::new(daemon::BINARY).args(["mount", "-c", file]).ok()?;
+    let status = Program::new(daemon::BINARY).args(["status", root]).ok()?;
+    let told = Program::new("dmsetup").args(["info", "mydisks-backup"]).ok()?;
+    Program::new("umount").arg(root).ok()?;
+    assert!(status.contains("absent"), "{status}");
+    assert!(!told.contains("DEFERRED"), "{told}");
+    assert_eq!(list("backup")?, ["hello"]);
+    drop(busy);
+    fs::remove_dir(root)?;
+    Ok(())
 }
 
 pub(super) fn mapping_without_mount_is_taken_over(lab: &mut Lab) -> Outcome {
