@@ -186,6 +186,7 @@ fn move_outside(world: &mut World, slot: SlotId) {
             world.back.insert(slot);
         }
     } else if let Some(mount) = world.mounted.remove(&slot) {
+        world.back.remove(&slot);
         world.moved.insert(slot, mount);
     }
 }
