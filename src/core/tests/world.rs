@@ -102,7 +102,7 @@ pub(super) struct World {
     pub(super) mounted: BTreeMap<SlotId, MountId>,
     /// Taken away from its name by somebody else, and not gone.
     pub(super) moved: BTreeMap<SlotId, MountId>,
-    /// Brought back by him since the table was read last.
+    /// Brought back by him, and not taken back by the core yet.
     pub(super) back: BTreeSet<SlotId>,
     /// Somebody else has mounted something over them.
     pub(super) covered: BTreeSet<SlotId>,
@@ -288,9 +288,8 @@ impl World {
     /// The mount table is read now.
     pub(super) fn report_mounts(&mut self) {
         self.asked = false;
-        if !self.jobs.values().any(|(_, job)| matches!(job, Job::Lock(_))) {
-            self.back.clear();
-        }
+        // No two things happen at the same moment.
+        self.elapsed += Duration::from_nanos(1);
         let one = |slot, mount, on_top| OnName {
             slot,
             mount,
@@ -301,6 +300,9 @@ impl World {
         let ours = self.mounted.iter().map(|(&slot, &mount)| one(slot, mount, !self.covered.contains(&slot)));
         let on = ours.chain(self.covered.iter().map(|&slot| one(slot, COVER, true))).collect();
         self.send(Event::Mounts { read: self.instant(), on });
+        // Until the core has taken it back, it is news: what is on its way to or from the name is not compared.
+        let Self { back, core, .. } = self;
+        back.retain(|slot| core.slots[slot.0].taken.is_some());
     }
 
     /// Ends a job well, or with this error.
@@ -336,8 +338,9 @@ impl World {
                 self.send(Event::Unmounted { job, result });
             }
             Job::Lock(mapping) => {
+                let is_back = self.back.contains(&slot) && self.mounted.contains_key(&slot);
                 let result = match error {
-                    _ if self.moved.contains_key(&slot) || self.back.contains(&slot) => {
+                    _ if self.moved.contains_key(&slot) || is_back => {
                         LockResult::Held("mounted elsewhere".into())
                     }
                     None => {
