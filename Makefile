@@ -12,6 +12,7 @@ BINARY := $(TARGET_DIR)/release/mydisks
 BINDIR := $(PREFIX)/bin
 MANDIR := $(PREFIX)/share/man
 UNITDIR := $(PREFIX)/lib/systemd/system
+RULESDIR := $(PREFIX)/lib/udev/rules.d
 # mount(8) and umount(8) look only in /sbin, /sbin/fs.d and /sbin/fs, whatever PREFIX says. umount(8) asks for the
 # helper that utab names, or for that of the type in mountinfo, fuse.mydisks.
 HELPERS := mount.mydisks umount.mydisks mount.fuse.mydisks umount.fuse.mydisks
@@ -61,6 +62,9 @@ install: $(BINARY)
 	install -d "$(DESTDIR)$(UNITDIR)"
 	sed 's|@BINDIR@|$(BINDIR)|' config/mydisks.service >"$(DESTDIR)$(UNITDIR)/mydisks.service"
 	chmod 644 "$(DESTDIR)$(UNITDIR)/mydisks.service"
+	install -d "$(DESTDIR)$(RULESDIR)"
+	sed 's|@BINDIR@|$(BINDIR)|g' config/61-mydisks.rules >"$(DESTDIR)$(RULESDIR)/61-mydisks.rules"
+	chmod 644 "$(DESTDIR)$(RULESDIR)/61-mydisks.rules"
 
 # The pages are checked in, so that only who changes one needs pandoc.
 man: $(MAN_PAGES)

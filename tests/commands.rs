@@ -158,6 +158,8 @@ fn help_goes_to_standard_output_and_is_no_failure() {
         assert_eq!((help.code, help.stderr.as_str()), (Some(0), ""), "{command}");
         assert!(help.stdout.contains(&format!("Usage: mydisks {command}")), "{}", help.stdout);
     }
+    let all = mydisks(&["--help"]).stdout;
+    assert!(all.contains("attach") && !all.contains("for-udev"), "what udev runs is not for people: {all}");
 }
 
 #[test]
@@ -169,4 +171,26 @@ fn devices_fails_with_the_errors_of_a_config_that_is_not_valid() {
     });
     let missing = mydisks(&["devices", "-c", "/no/such/config"]);
     assert_eq!(missing.code, Some(1), "{}", missing.stdout);
+}
+
+#[test]
+fn what_udev_runs_is_silent_and_succeeds_whatever_is_wrong() {
+    with_file("mydisks.toml", "[mounts.a]\ndisks = ['A']\n", |config| {
+        with_file("broken.toml", "mounts = ", |broken| {
+            let whole = |path: &str| vec![("DEVPATH", path.to_owned()), ("DEVTYPE", "disk".to_owned())];
+            for (file, environment) in [
+                ("/no/such/config", whole("/devices/none")),
+                (broken, whole("/devices/none")),
+                (config, Vec::new()),
+                (config, whole("/devices/none")),
+                (config, whole("/../etc")),
+            ] {
+                let mut command = Command::new(BINARY);
+                command.args(["properties-for-udev", "-c", file]).env_clear().envs(environment);
+                let output = command.output().unwrap();
+                assert_eq!(output.status.code(), Some(0), "{file}");
+                assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+            }
+        });
+    });
 }

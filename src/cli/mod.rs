@@ -9,6 +9,7 @@ mod leave;
 mod mount_helper;
 mod mount_options;
 mod roots;
+mod udev_rule;
 mod umount_helper;
 mod utab;
 
@@ -86,6 +87,13 @@ enum Command {
         /// Where it begins
         address: u64,
     },
+    /// Print udev's properties for the device that its rule is at; run by udev
+    #[command(name = udev_rule::COMMAND, hide = true)]
+    UdevRule {
+        /// The config
+        #[arg(short, long, default_value = CONFIG)]
+        config: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +138,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::ReadCaller { thread, address } => {
             read_caller(thread, address).map_err(|error| format!("cannot read it: {error}"))
         }
+        Command::UdevRule { config } => udev_rule::properties(&config),
         Command::Umount(umount) => leave::umount(umount),
         Command::Eject(eject) => leave::eject(eject),
         Command::Import { file } => inspect::import(&file),

@@ -2,12 +2,14 @@
 //! device. Knows nothing of mounts and guests.
 //!
 //! The edge is [`udev`]: it reads, and asks `block` and `usb` (pure) what the records mean and `inventory`
-//! (pure) what has changed. Everything else here is data and comparisons.
+//! (pure) what has changed; `handled` reads one device, for a program that udev runs. Everything else here is data and
+//! comparisons.
 
 mod block;
 mod claim;
 mod disk_ids;
 mod event;
+mod handled;
 mod identity;
 mod index;
 mod inventory;
@@ -25,6 +27,7 @@ mod arbitrary;
 
 pub use claim::{disk_claims, usb_claims};
 pub use event::{DeviceEvent, MonitorError};
+pub use handled::Handled;
 pub use identity::{
     DiskId, FsLabel, FsUuid, GuestName, IdentityError, LuksUuid, MountName, PartUuid, PortPath, UsbId,
     UsbSerial, Wwn,

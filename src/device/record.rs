@@ -22,6 +22,11 @@ impl Record {
         Self { syspath, initialized, ..Self::default() }
     }
 
+    /// The same with these properties, of the event that udev is handling, in place of those of its database.
+    pub(crate) fn handled_with(self, properties: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self { initialized: true, properties: properties.into_iter().collect(), ..self }
+    }
+
     /// Notes a property of udev's.
     pub(crate) fn set_property(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.properties.insert(name.into(), value.into());

@@ -31,9 +31,9 @@ const MAX_RECEIVE_ERRORS: u32 = 16;
 /// Exists while systemd-udevd runs (the test that libudev itself makes).
 const UDEVD_CONTROL: &str = "/run/udev/control";
 
-const DISK_ATTRIBUTES: [&str; 4] = ["size", "ro", "diskseq", "hidden"];
-const PARTITION_ATTRIBUTES: [&str; 2] = ["size", "partition"];
-const USB_ATTRIBUTES: [&str; 6] =
+pub(super) const DISK_ATTRIBUTES: [&str; 4] = ["size", "ro", "diskseq", "hidden"];
+pub(super) const PARTITION_ATTRIBUTES: [&str; 2] = ["size", "partition"];
+pub(super) const USB_ATTRIBUTES: [&str; 6] =
     ["busnum", "devnum", "idVendor", "idProduct", "bDeviceClass", "bConfigurationValue"];
 
 /// The thread that watches devices. Dropping it stops it, after a report that is under way.
@@ -265,7 +265,7 @@ fn enumerated(subsystem: &str, devtype: &str) -> Result<Vec<PathBuf>, MonitorErr
 }
 
 /// What there is to know of the partitions of the disk in this directory, in any order.
-fn partitions(disk: &Path) -> Vec<Record> {
+pub(super) fn partitions(disk: &Path) -> Vec<Record> {
     let entries = fs::read_dir(disk).into_iter().flatten().flatten().map(|entry| entry.path());
     // Only a partition's directory has this file; the disk's other directories are not devices.
     entries
@@ -275,7 +275,7 @@ fn partitions(disk: &Path) -> Vec<Record> {
 }
 
 /// Reads a device; `None` if it is gone.
-fn record(syspath: &Path, attributes: &[&str]) -> Option<Record> {
+pub(super) fn record(syspath: &Path, attributes: &[&str]) -> Option<Record> {
     let device = Device::from_syspath(syspath).ok()?;
     let mut record = Record::new(syspath.to_owned(), device.is_initialized());
     for property in device.properties() {

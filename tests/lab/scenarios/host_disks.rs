@@ -8,6 +8,7 @@ mod pulls;
 mod refusals;
 mod reload;
 mod status;
+mod udev;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +55,8 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     lifetime::pulled_disk_leaves_no_mapping,
     status::stat_and_ls_of_the_root_do_not_trigger,
     status::status_json_tells_the_state_of_each_name,
+    udev::udisks_is_kept_off_configured_disks_and_off_no_others,
+    udev::udisks_is_kept_off_what_is_unlocked,
     reload::added_name_is_there_at_once,
     reload::removed_name_stays_until_it_is_idle_and_comes_back,
     reload::broken_config_changes_nothing_and_says_why,
