@@ -205,13 +205,15 @@ fn come_to_rest(world: &mut World) {
         if world.asked {
             world.report_mounts();
         }
+        take_strangers_away(world);
         if let Some(job) = nth(&world.jobs, 0) {
             world.end_job(job, None);
         } else {
             world.pass(Duration::from_secs(5));
             world.report_mounts();
         }
-        if world.waiting.is_empty()
+        if !world.ended
+            && world.waiting.is_empty()
             && world.jobs.is_empty()
             && world.open.is_empty()
             && world.commands.is_empty()
@@ -224,6 +226,20 @@ fn come_to_rest(world: &mut World) {
         }
     }
     panic!("no rest: waiting {:?} jobs {:?} open {:?}", world.waiting, world.jobs, world.open);
+}
+
+/// A mount that was brought back after the core had made another one of the same disk is left alone for ever: whoever
+/// brought it takes it away.
+fn take_strangers_away(world: &mut World) {
+    let World { back, mounted, core, .. } = world;
+    back.retain(|slot| {
+        let taken = core.slots[slot.0].taken.as_ref();
+        let is_ours = taken.is_some_and(|taken| mounted.get(slot) == Some(&taken.in_use.detached.mount));
+        if taken.is_some() && !is_ours {
+            mounted.remove(slot);
+        }
+        is_ours || taken.is_none()
+    });
 }
 
 fn whatever_happens(mut world: World, steps: Vec<Step>) {
