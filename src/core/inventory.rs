@@ -11,18 +11,19 @@ use crate::disk::{DiskError, ErrorKind, Order, Source};
 
 /// Everything that is plugged in, and which slot has which disk open.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Inventory {
-    disks: BTreeMap<DiskSeq, Disk>,
-    usb: BTreeMap<(u16, u16), UsbDevice>,
-    owners: HashMap<DiskSeq, Vec<(SlotId, Option<u32>)>>,
+    pub(super) disks: BTreeMap<DiskSeq, Disk>,
+    pub(super) usb: BTreeMap<(u16, u16), UsbDevice>,
+    pub(super) owners: HashMap<DiskSeq, Vec<(SlotId, Option<u32>)>>,
     /// Why no slot may have a disk: it is a guest's.
-    guests: HashMap<DiskSeq, String>,
+    pub(super) guests: HashMap<DiskSeq, String>,
     /// The files and devices that guests have open, with the guest.
-    sources: HashMap<PathBuf, String>,
+    pub(super) sources: HashMap<PathBuf, String>,
     /// Counts changes of what is plugged in and of who has it.
-    revision: u64,
+    pub(super) revision: u64,
     /// What images held when they were last opened: the hint that udev gives for devices.
-    images: HashMap<PathBuf, String>,
+    pub(super) images: HashMap<PathBuf, String>,
 }
 
 /// What a slot has of a disk.

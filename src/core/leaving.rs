@@ -18,9 +18,9 @@ const WAIT_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Command {
     pub(super) id: CommandId,
     pub(super) wish: Wish,
-    waits: bool,
+    pub(super) waits: bool,
     /// What it waits for, as it was told last.
-    told: Option<String>,
+    pub(super) told: Option<String>,
 }
 
 impl Command {

@@ -37,6 +37,7 @@ use slot::Slot;
 
 /// All state of the daemon.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Core {
     config: Arc<Config>,
     slots: Vec<Slot>,
@@ -167,6 +168,9 @@ impl Core {
 
     /// When [`Event::Tick`] is due; `None`: nothing is to be done unless something happens.
     pub fn next_wakeup(&self) -> Option<Instant> {
+        if self.ending {
+            return None;
+        }
         self.timers.first().map(|&(at, _)| at).into_iter().chain(self.guests.next_wakeup()).min()
     }
 
@@ -209,6 +213,10 @@ impl Core {
     }
 
     fn tick(&mut self) {
+        if self.ending {
+            // What is left is left.
+            return;
+        }
         let now = self.shared.now.monotonic;
         let due: Vec<_> =
             self.timers.iter().take_while(|&&(at, _)| at <= now).map(|&(_, slot)| slot).collect();

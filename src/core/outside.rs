@@ -11,7 +11,7 @@ use super::slot::{InUse, Slot, State, same};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) in_use: InUse,
-    since: SystemTime,
+    pub(super) since: SystemTime,
 }
 
 impl Slot {

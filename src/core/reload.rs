@@ -21,9 +21,10 @@ const TOLD: usize = 20;
 
 /// A config to come, and who is to be told how it went.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Reload {
-    command: Option<CommandId>,
-    config: Result<Arc<Config>, String>,
+    pub(super) command: Option<CommandId>,
+    pub(super) config: Result<Arc<Config>, String>,
 }
 
 /// What a new config changes.

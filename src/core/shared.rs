@@ -25,6 +25,7 @@ pub struct Line {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Shared {
     pub(super) now: Now,
     pub(super) inventory: Inventory,
@@ -37,12 +38,12 @@ pub(super) struct Shared {
     pub(super) events: VecDeque<Line>,
     /// Triggers since the start, for the metrics.
     pub(super) triggers: u64,
-    actions: Vec<Action>,
-    jobs: HashMap<JobId, SlotId>,
-    last_job: u64,
-    requests: HashMap<RequestId, SlotId>,
+    pub(super) actions: Vec<Action>,
+    pub(super) jobs: HashMap<JobId, SlotId>,
+    pub(super) last_job: u64,
+    pub(super) requests: HashMap<RequestId, SlotId>,
     /// Interrupts of requests that are not known (yet): the two come by different ways.
-    early: VecDeque<RequestId>,
+    pub(super) early: VecDeque<RequestId>,
 }
 
 impl Shared {

@@ -85,14 +85,15 @@ pub(super) enum State {
 pub(super) struct Residue {
     pub(super) place: Option<Place>,
     pub(super) opened: Opened,
-    retry_at: Instant,
-    attempts: u32,
+    pub(super) retry_at: Instant,
+    pub(super) attempts: u32,
     /// Why not.
     pub(super) message: String,
 }
 
 /// A mount name with its state.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Slot {
     pub(super) id: SlotId,
     /// What holds for what is open.

@@ -12,23 +12,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Callers in and before one name directory.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Waiting {
-    slot: SlotId,
-    callers: Vec<Caller>,
+    pub(super) slot: SlotId,
+    pub(super) callers: Vec<Caller>,
 }
 
 #[derive(Debug)]
-struct Caller {
-    request: RequestId,
-    wants: Wants,
-    arrived: Instant,
-    deadline: Instant,
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Caller {
+    pub(super) request: RequestId,
+    pub(super) wants: Wants,
+    pub(super) arrived: Instant,
+    pub(super) deadline: Instant,
     /// It got a signal that was not fatal: look again then.
-    look_at: Option<Instant>,
+    pub(super) look_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wants {
+pub(super) enum Wants {
     /// Into the directory.
     Enter(Hold),
     /// To the directory: its walk ends on the disk once that is attached.

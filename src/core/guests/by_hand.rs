@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A command whose reply waits for what comes of it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Waiting {
     command: CommandId,
     plug: Plug,

@@ -45,6 +45,7 @@ enum Hand {
 
 /// All that is known of the guests.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Guests {
     connection: Connection,
     /// As last seen; those that run go on with what they have while libvirt cannot be asked.
@@ -83,6 +84,32 @@ impl Guests {
     /// The config or a person's wish has changed.
     pub(super) fn look_again(&mut self) {
         self.look_again = true;
+    }
+
+    /// Nothing has been heard of any guest.
+    #[cfg(test)]
+    pub(super) fn are_unheard_of(&self) -> bool {
+        let Self {
+            connection,
+            domains,
+            workers,
+            hands,
+            commands,
+            last_ticket,
+            // Whether to decide anew, which comes to nothing.
+            look_again: _,
+            revision: _,
+            wakeup,
+            slow,
+        } = self;
+        *connection == Connection::Unknown
+            && domains.is_empty()
+            && workers.is_empty()
+            && hands.is_empty()
+            && commands.is_empty()
+            && *last_ticket == 0
+            && wakeup.is_none()
+            && slow.is_none()
     }
 
     /// When something is to be done although nothing happens.

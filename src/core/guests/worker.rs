@@ -18,6 +18,7 @@ const PAUSE_MOST: Duration = Duration::from_secs(60);
 const SETTLED: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Worker {
     /// At most one piece of work.
     pub(super) busy: Option<Busy>,

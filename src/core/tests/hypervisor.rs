@@ -29,7 +29,7 @@ pub(super) enum End {
     Failed,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Hypervisor {
     pub(super) connected: bool,
     pub(super) domains: BTreeMap<String, Option<Live>>,

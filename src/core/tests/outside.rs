@@ -47,6 +47,21 @@ fn a_mount_that_is_moved_away_and_back_is_ours_again() {
 }
 
 #[test]
+fn a_mount_that_comes_back_while_it_is_being_locked_is_looked_for_again() {
+    let mut world = mounted();
+    world.move_outside(A);
+    world.report_mounts();
+    world.move_outside(A);
+    world.report_mounts();
+    world.asked = false;
+    world.end_job(only_job(&world), None);
+    assert!(world.asked, "nothing else tells that it is back");
+    world.pass(Duration::from_millis(1));
+    world.report_mounts();
+    assert_eq!(status(&world).state, MountState::Mounted);
+}
+
+#[test]
 fn what_is_mounted_over_a_name_is_told_and_keeps_the_disk_mounted() {
     let mut world = mounted();
     world.covered.insert(A);

@@ -1,7 +1,6 @@
 //! Random sequences of everything that can happen, in any order; the world checks the rules after each event.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -128,8 +127,10 @@ fn apply(world: &mut World, step: Step) {
             }
         }
         Step::PrepareAlthoughPulled(which) => {
-            let preparing = |job: &Job| matches!(job, Job::Prepare(_));
-            let jobs: Vec<_> = world.jobs.iter().filter(|(_, (_, job))| preparing(job)).collect();
+            let preparing = |slot: &SlotId, job: &Job| {
+                matches!(job, Job::Prepare(_)) && !world.mounted.contains_key(slot)
+            };
+            let jobs: Vec<_> = world.jobs.iter().filter(|(_, (slot, job))| preparing(slot, job)).collect();
             if let Some(&(&job, _)) = jobs.get(which % jobs.len().max(1)) {
                 world.end_prepare_although_pulled(job);
             }
@@ -137,13 +138,8 @@ fn apply(world: &mut World, step: Step) {
         Step::UnmountOutside(slot) => {
             world.mounted.remove(&SlotId(slot));
         }
-        Step::MoveOutside(slot) => move_outside(world, SlotId(slot)),
-        Step::CoverOutside(slot) => {
-            let slot = SlotId(slot);
-            if !world.covered.remove(&slot) {
-                world.covered.insert(slot);
-            }
-        }
+        Step::MoveOutside(slot) => world.move_outside(SlotId(slot)),
+        Step::CoverOutside(slot) => world.cover_outside(SlotId(slot)),
         Step::BreakOutside(slot) => {
             world.broken.insert(SlotId(slot));
         }
@@ -174,20 +170,6 @@ fn apply(world: &mut World, step: Step) {
             world.send(Event::Stop(None));
         }
         Step::Pass(milliseconds) => world.pass(Duration::from_millis(milliseconds)),
-    }
-}
-
-/// Away from its name and back.
-fn move_outside(world: &mut World, slot: SlotId) {
-    if let Some(mount) = world.moved.remove(&slot) {
-        // What is mounted there meanwhile stays alone: two mounts on one name are not modelled.
-        if let Entry::Vacant(name) = world.mounted.entry(slot) {
-            name.insert(mount);
-            world.back.insert(slot);
-        }
-    } else if let Some(mount) = world.mounted.remove(&slot) {
-        world.back.remove(&slot);
-        world.moved.insert(slot, mount);
     }
 }
 

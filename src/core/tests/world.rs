@@ -1,6 +1,7 @@
 //! A world for the core: disks that are plugged and pulled, mounts, mappings, jobs that end some way or other, and
 //! callers that wait. It checks every action against the rules and panics where one is broken.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,12 +82,15 @@ pub(super) struct Open {
     pub(super) mount: MountId,
 }
 
+#[derive(Clone)]
 pub(super) struct World {
     pub(super) core: Core,
-    start: Instant,
+    pub(super) start: Instant,
+    /// After so long at the latest every caller is answered.
+    pub(super) access_timeout: Duration,
     pub(super) elapsed: Duration,
     pub(super) disks: BTreeMap<DiskSeq, Disk>,
-    last: u64,
+    pub(super) last: u64,
     pub(super) jobs: BTreeMap<JobId, (SlotId, Job)>,
     pub(super) cancelled: BTreeSet<JobId>,
     pub(super) waiting: BTreeMap<RequestId, (SlotId, Wants, Duration)>,
@@ -108,7 +112,7 @@ pub(super) struct World {
     pub(super) covered: BTreeSet<SlotId>,
     /// Read-only since an error.
     pub(super) broken: BTreeSet<SlotId>,
-    last_retry: BTreeMap<SlotId, Duration>,
+    pub(super) last_retry: BTreeMap<SlotId, Duration>,
     /// The mount table was asked for and not read yet.
     pub(super) asked: bool,
     pub(super) ended: bool,
@@ -119,8 +123,11 @@ pub(super) struct World {
     pub(super) forgetting: usize,
 }
 
-/// Every caller waits for at most 30 s, whatever the config.
-fn parse(text: &str) -> Config {
+/// How long a caller waits, unless a config says otherwise.
+const ACCESS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Every caller waits for at most 30 s, if the config says nothing else.
+pub(super) fn parse(text: &str) -> Config {
     let text = if text.contains("access-timeout") {
         text.to_owned()
     } else {
@@ -145,6 +152,7 @@ impl World {
 
     pub(super) fn with_config(text: &str) -> Self {
         let config = parse(text);
+        let access_timeout = config.mounts.first().map_or(ACCESS_TIMEOUT, |mount| mount.access_timeout);
         let start = Instant::now();
         let now = Now { monotonic: start, wall: SystemTime::UNIX_EPOCH };
         Self {
@@ -152,6 +160,7 @@ impl World {
             forgetting: 0,
             core: Core::new(Arc::new(config), now),
             start,
+            access_timeout,
             elapsed: Duration::ZERO,
             disks: BTreeMap::new(),
             last: 0,
@@ -285,11 +294,30 @@ impl World {
         }
     }
 
+    /// Somebody else moves a mount away from its name, or back.
+    pub(super) fn move_outside(&mut self, slot: SlotId) {
+        if let Some(mount) = self.moved.remove(&slot) {
+            // What is mounted there meanwhile stays alone: two mounts on one name are not modelled.
+            if let Entry::Vacant(name) = self.mounted.entry(slot) {
+                name.insert(mount);
+                self.back.insert(slot);
+            }
+        } else if let Some(mount) = self.mounted.remove(&slot) {
+            self.back.remove(&slot);
+            self.moved.insert(slot, mount);
+        }
+    }
+
+    /// Somebody else mounts something over a name, or takes it away again.
+    pub(super) fn cover_outside(&mut self, slot: SlotId) {
+        if !self.covered.remove(&slot) {
+            self.covered.insert(slot);
+        }
+    }
+
     /// The mount table is read now.
     pub(super) fn report_mounts(&mut self) {
         self.asked = false;
-        // No two things happen at the same moment.
-        self.elapsed += Duration::from_nanos(1);
         let one = |slot, mount, on_top| OnName {
             slot,
             mount,
@@ -301,8 +329,8 @@ impl World {
         let on = ours.chain(self.covered.iter().map(|&slot| one(slot, COVER, true))).collect();
         self.send(Event::Mounts { read: self.instant(), on });
         // Until the core has taken it back, it is news: what is on its way to or from the name is not compared.
-        let Self { back, core, .. } = self;
-        back.retain(|slot| core.slots[slot.0].taken.is_some());
+        let Self { back, core, mounted, .. } = self;
+        back.retain(|slot| mounted.contains_key(slot) && core.slots[slot.0].taken.is_some());
     }
 
     /// Ends a job well, or with this error.
@@ -314,6 +342,7 @@ impl World {
                 let result = match error {
                     None => {
                         self.mounted.insert(slot, self.open[&mapping].mount);
+                        self.back.remove(&slot);
                         Ok(self.instant())
                     }
                     Some(kind) => Err(failure(kind)),
@@ -380,6 +409,8 @@ impl World {
             None if disk_of(order).is_some_and(|seq| !self.disks.contains_key(&seq)) => {
                 Some(ErrorKind::Absent)
             }
+            // Somebody has brought another mount to the name.
+            None if self.mounted.contains_key(&slot) => Some(ErrorKind::Busy),
             error => error,
         };
         match error {
@@ -479,7 +510,7 @@ impl World {
             Action::End(command) => {
                 assert!(self.open.is_empty() && self.mounted.is_empty() && self.jobs.is_empty());
                 if let Some(command) = command {
-                    assert!(self.commands.remove(command));
+                    assert!(self.commands.contains(command), "its reply is the end, or why there is none");
                 }
                 self.ended = true;
             }
@@ -557,14 +588,14 @@ impl World {
             }
         }
         for (request, (_, _, since)) in &self.waiting {
-            let late = self.elapsed > *since + Duration::from_secs(30);
+            let late = self.elapsed > *since + self.access_timeout;
             let due = self.core.next_wakeup().is_some_and(|at| at <= self.instant());
             assert!(!late || due, "{request:?} waits beyond its deadline");
         }
     }
 }
 
-fn disk_of(order: &Order) -> Option<DiskSeq> {
+pub(super) fn disk_of(order: &Order) -> Option<DiskSeq> {
     match order.source {
         Source::Device { diskseq, .. } => Some(DiskSeq(diskseq)),
         Source::Image(_) => None,

@@ -1,0 +1,326 @@
+//! Every sequence of events within stated limits: a search, breadth first, of the states that the core and its world can
+//! reach, each visited once. The world checks the rules after each event; afterwards it is shown that from every state
+//! everything comes to rest, whatever the order in which jobs end and time passes. Knows nothing of how an event is
+//! dealt with.
+
+mod canonical;
+mod drawing;
+mod steps;
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use super::world::{World, parse};
+use crate::core::Wish;
+use drawing::Edge;
+use steps::Step;
+
+/// If it is set, all searches go so many steps deep, 0 = until there is nothing new.
+const DEPTH: &str = "EXPLORE_DEPTH";
+
+/// What a search tries. In all of them one mapping at a time is open over a pulled disk when another disk is plugged
+/// in, and one mapping is refused to be locked at most once in a row: both could go on for ever.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    what: &'static str,
+    /// The first is that of the start, the others come by reload.
+    configs: &'static [&'static str],
+    /// Which can be plugged in, two at a time.
+    disks: &'static [&'static str],
+    /// Both may claim to be the same.
+    twins: bool,
+    /// Requests that wait at the same time, of all names. They are interchangeable.
+    callers: usize,
+    /// Callers get signals.
+    signals: bool,
+    /// Others move mounts away, and mount over them.
+    outside: bool,
+    /// What people want of a name, and whether they wait for it.
+    wishes: &'static [(Wish, bool)],
+    /// Commands at the same time.
+    commands: usize,
+    /// The daemon is to end, or its root is taken away.
+    stop: bool,
+    /// So many steps in a row; `None` = until there is nothing new.
+    depth: Option<usize>,
+}
+
+/// What a search came to.
+struct Explored {
+    edges: BTreeSet<Edge>,
+}
+
+/// A state that was reached: from where, by what, and where the steps lead that happen by themselves.
+struct Known {
+    reached: Option<(usize, Step)>,
+    by_itself: Vec<usize>,
+    at_rest: bool,
+}
+
+fn explore(limits: &Limits) -> Explored {
+    let begun = Instant::now();
+    let start = World::with_config(limits.configs[0]);
+    let others = limits.configs.iter().skip(1).map(|text| Arc::new(parse(text)));
+    let configs: Vec<_> = [Arc::clone(&start.core.config)].into_iter().chain(others).collect();
+    let mut numbers = HashMap::from([(canonical::key(&start, &configs), 0)]);
+    let mut known = vec![Known { reached: None, by_itself: Vec::new(), at_rest: steps::is_at_rest(&start) }];
+    let (mut explored, mut transitions, mut depth) = (0, 0_usize, 0);
+    let mut edges = BTreeSet::new();
+    let mut level = vec![(0, start)];
+    while !level.is_empty() {
+        // What is deeper is only followed until it is at rest.
+        let is_full = limits.depth.is_none_or(|most| depth < most);
+        let mut next = Vec::new();
+        for (number, world) in level {
+            let by_themselves = steps::by_themselves(&world);
+            let steps = if is_full { steps::possible(&world, limits) } else { by_themselves.clone() };
+            explored += usize::from(is_full);
+            for step in steps {
+                transitions += 1;
+                let mut after = world.clone();
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    steps::take(&mut after, step, &configs, &mut |edge| {
+                        edges.insert(edge);
+                    });
+                    canonical::key(&after, &configs)
+                }));
+                let key = outcome.unwrap_or_else(|panic| {
+                    eprintln!("{}: after {:?}\nthen {step:?}", limits.what, way(&known, number));
+                    resume_unwind(panic)
+                });
+                let reached = *numbers.entry(key).or_insert_with(|| {
+                    let at_rest = steps::is_at_rest(&after);
+                    known.push(Known { reached: Some((number, step)), by_itself: Vec::new(), at_rest });
+                    next.push((known.len() - 1, after));
+                    known.len() - 1
+                });
+                if reached != number && by_themselves.contains(&step) {
+                    known[number].by_itself.push(reached);
+                }
+            }
+        }
+        depth += usize::from(is_full && !next.is_empty());
+        level = next;
+    }
+    everything_comes_to_rest(limits.what, &known);
+    let bound = limits.depth.filter(|&most| depth >= most).map_or_else(
+        || format!("complete, {depth} steps deep"),
+        |most| format!("every sequence of {most} steps; {} more states only to rest", known.len() - explored),
+    );
+    println!(
+        "{}: {bound}; {explored} states, {transitions} transitions, {:.1} s",
+        limits.what,
+        begun.elapsed().as_secs_f32()
+    );
+    Explored { edges }
+}
+
+/// The steps that lead to a state.
+fn way(known: &[Known], mut number: usize) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while let Some((before, step)) = known[number].reached {
+        steps.push(step);
+        number = before;
+    }
+    steps.reverse();
+    steps
+}
+
+/// Where nothing more happens by itself nobody waits and nothing is open, and no way there goes round in circles.
+fn everything_comes_to_rest(what: &str, known: &[Known]) {
+    let mut before = vec![Vec::new(); known.len()];
+    let mut ways_on: Vec<usize> = known.iter().map(|state| state.by_itself.len()).collect();
+    for (number, state) in known.iter().enumerate() {
+        state.by_itself.iter().for_each(|&next| before[next].push(number));
+    }
+    let mut ends: Vec<usize> = (0..known.len()).filter(|&number| ways_on[number] == 0).collect();
+    while let Some(number) = ends.pop() {
+        let is_end = known[number].by_itself.is_empty();
+        assert!(!is_end || known[number].at_rest, "{what}: no rest after {:?}", way(known, number));
+        for &earlier in &before[number] {
+            ways_on[earlier] -= 1;
+            if ways_on[earlier] == 0 {
+                ends.push(earlier);
+            }
+        }
+    }
+    let endless = (0..known.len()).find(|&number| ways_on[number] > 0);
+    assert!(endless.is_none(), "{what}: for ever after {:?}", endless.map(|number| way(known, number)));
+}
+
+const ONE_NAME: &str = r#"
+[defaults]
+idle-timeout = "1s"
+access-timeout = "2s"
+[mounts.a]
+disks = ["near", "far"]
+"#;
+
+/// Both names can have the disk `far`.
+const TWO_NAMES: &str = r#"
+[defaults]
+idle-timeout = "1s"
+access-timeout = "2s"
+[mounts.a]
+disks = ["near", "far"]
+[mounts.b]
+disks = [{ uuid = "fa" }]
+"#;
+
+const KEPT: &str = r#"
+on-exit = "keep"
+[defaults]
+idle-timeout = "1s"
+access-timeout = "2s"
+[mounts.a]
+disks = ["near", "far"]
+"#;
+
+/// A name goes, another one comes, and has its disk.
+const ANOTHER_NAME: &str = r#"
+[defaults]
+idle-timeout = "1s"
+access-timeout = "2s"
+[mounts.b]
+disks = ["near"]
+"#;
+
+/// The name stays and has another disk.
+const ANOTHER_DISK: &str = r#"
+[defaults]
+idle-timeout = "1s"
+access-timeout = "2s"
+[mounts.a]
+disks = ["far"]
+"#;
+
+const ALL_WISHES: &[(Wish, bool)] = &[
+    (Wish::Locked, false),
+    (Wish::Locked, true),
+    (Wish::LockedLater, false),
+    (Wish::LockedLater, true),
+    (Wish::Ejected, false),
+    (Wish::Ejected, true),
+];
+
+const PLAIN: Limits = Limits {
+    what: "",
+    configs: &[ONE_NAME],
+    disks: &["near", "far"],
+    twins: false,
+    callers: 1,
+    signals: false,
+    outside: false,
+    wishes: &[],
+    commands: 0,
+    stop: false,
+    depth: None,
+};
+
+const SEARCHES: [Limits; 10] = [
+    Limits { what: "two names, two disks, one caller", configs: &[TWO_NAMES], depth: Some(8), ..PLAIN },
+    Limits { what: "one name, two disks, three callers", callers: 3, depth: Some(9), ..PLAIN },
+    Limits {
+        what: "two names, two disks, three callers",
+        configs: &[TWO_NAMES],
+        callers: 3,
+        depth: Some(6),
+        ..PLAIN
+    },
+    Limits {
+        what: "one name, two disks that may be alike, one caller",
+        twins: true,
+        depth: Some(9),
+        ..PLAIN
+    },
+    Limits {
+        what: "one name, one disk, two callers that get signals",
+        disks: &["near"],
+        callers: 2,
+        signals: true,
+        depth: Some(8),
+        ..PLAIN
+    },
+    Limits {
+        what: "one name, one disk, one caller, the hands of others",
+        disks: &["near"],
+        outside: true,
+        depth: Some(10),
+        ..PLAIN
+    },
+    Limits {
+        what: "one name, two disks, one caller, two commands",
+        wishes: ALL_WISHES,
+        commands: 2,
+        depth: Some(6),
+        ..PLAIN
+    },
+    Limits {
+        what: "one name, one disk, one caller, two commands or the end",
+        disks: &["near"],
+        wishes: ALL_WISHES,
+        commands: 2,
+        stop: true,
+        depth: Some(6),
+        ..PLAIN
+    },
+    Limits {
+        what: "one name, one disk, one caller, a command or the end that keeps mounts",
+        configs: &[KEPT],
+        disks: &["near"],
+        wishes: &[(Wish::Locked, true), (Wish::Ejected, false)],
+        commands: 1,
+        stop: true,
+        depth: Some(7),
+        ..PLAIN
+    },
+    Limits {
+        what: "two names of three configs, two disks, one caller, two reloads",
+        configs: &[ONE_NAME, ANOTHER_NAME, ANOTHER_DISK],
+        commands: 2,
+        depth: Some(6),
+        ..PLAIN
+    },
+];
+
+/// The search of this number, made once for all tests.
+fn explored(number: usize) -> &'static Explored {
+    static EXPLORED: [OnceLock<Explored>; SEARCHES.len()] = [const { OnceLock::new() }; SEARCHES.len()];
+    EXPLORED[number].get_or_init(|| {
+        let mut limits = SEARCHES[number];
+        if let Ok(depth) = std::env::var(DEPTH) {
+            limits.depth = Some(depth.parse().expect(DEPTH)).filter(|&depth| depth > 0);
+        }
+        explore(&limits)
+    })
+}
+
+macro_rules! searches {
+    ($($name:ident $number:literal)*) => { $(
+        #[test]
+        fn $name() {
+            explored($number);
+        }
+    )* };
+}
+
+searches! {
+    two_names_keep_the_rules_and_come_to_rest 0
+    three_callers_of_one_name_keep_the_rules_and_come_to_rest 1
+    three_callers_of_two_names_keep_the_rules_and_come_to_rest 2
+    disks_that_are_alike_keep_the_rules_and_come_to_rest 3
+    callers_that_get_signals_keep_the_rules_and_come_to_rest 4
+    what_others_do_to_mounts_keeps_the_rules_and_comes_to_rest 5
+    commands_keep_the_rules_and_come_to_rest 6
+    the_end_keeps_the_rules_and_comes_to_rest 7
+    the_end_that_keeps_mounts_keeps_the_rules_and_comes_to_rest 8
+    reloads_keep_the_rules_and_come_to_rest 9
+}
+
+#[test]
+fn the_drawing_of_the_states_shows_every_transition_that_was_seen_and_no_other() {
+    let edges = (0..SEARCHES.len()).flat_map(|number| &explored(number).edges);
+    drawing::compare(&edges.copied().collect());
+}
