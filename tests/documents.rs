@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the tests of each prefix are.
-const PLACES: [(&str, &[&str]); 8] = [
+const PLACES: [(&str, &[&str]); 9] = [
     ("core", &["src/core/tests"]),
     ("lab", &["tests/lab/scenarios/host_disks"]),
     ("guest", &["tests/lab/scenarios/guests"]),
@@ -14,6 +14,7 @@ const PLACES: [(&str, &[&str]); 8] = [
     ("disk", &["tests/disk.rs", "tests/lab_disk.rs"]),
     ("holders", &["tests/holders.rs"]),
     ("service", &["tests/service.rs"]),
+    ("faults", &["tests/faults"]),
 ];
 
 #[test]

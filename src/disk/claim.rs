@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::node::{Disk, Node, partitions_of};
-use super::{DiskError, ErrorKind, busy, holders};
+use super::{DiskError, ErrorKind, busy, image};
 
 /// Holds a disk: until it is dropped nothing on the host can mount it, map it or make it swap, nor a partition of it.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub fn claim(path: &Path, sequence: u64) -> Result<Claim, DiskError> {
         _ => DiskError::system(format_args!("Cannot open {}", path.display()), &error),
     })?;
     // A loop device opens what is under it like any program.
-    match loop_device_on(&disk.node) {
+    match loop_device_on(&disk.node)? {
         Some(refusal) => Err(DiskError::new(ErrorKind::Busy, refusal)),
         None => Ok(Claim { _exclusive: exclusive }),
     }
@@ -49,10 +49,15 @@ fn who(disk: &Node) -> String {
     format!("{} {}", node.path.display(), busy::holder(node))
 }
 
-fn loop_device_on(disk: &Node) -> Option<String> {
+fn loop_device_on(disk: &Node) -> Result<Option<String>, DiskError> {
+    let unknown = |error| {
+        let what = format!("Cannot find out whether a loop device holds {}", disk.path.display());
+        DiskError { kind: ErrorKind::Other, ..DiskError::system(what, &error) }
+    };
     let partitions = partitions_of(disk).unwrap_or_default();
     let nodes: Vec<PathBuf> = partitions.into_iter().map(|(_, path)| path).collect();
     let is_ours = |file: &Path| file == disk.path || nodes.iter().any(|node| node == file);
-    let (device, file) = holders::loops().into_iter().find(|(_, file)| is_ours(file))?;
-    Some(format!("{} is held by loop device {}", file.display(), device.display()))
+    let mut loops = image::files().map_err(unknown)?.into_iter();
+    let held = loops.find(|(_, file)| is_ours(file));
+    Ok(held.map(|(device, file)| format!("{} is held by loop device {}", file.display(), device.display())))
 }

@@ -1,10 +1,11 @@
 //! Image files: attached to a loop device that frees itself when its last user is gone. Knows nothing of what is in
 //! them.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +31,7 @@ pub(super) fn attach(path: &Path, limits: Limits<'_>) -> Result<Disk, DiskError>
         let message = format!("Image {} is not a regular file", path.display());
         return Err(DiskError::new(ErrorKind::Other, message));
     }
-    if let Some(attached) = find_attached(&metadata) {
+    if let Some(attached) = find_attached(path, &file, &metadata)? {
         return take_over(path, attached);
     }
     let mut node = attach_to_free(path, &file, read_only, limits)?;
@@ -83,34 +84,86 @@ impl Attached {
     }
 }
 
-/// All loop devices that have a file.
-pub(super) fn attached() -> Vec<Attached> {
-    let Ok(devices) = std::fs::read_dir("/sys/block") else { return Vec::new() };
-    devices
-        .filter_map(|device| {
-            let device = device.ok()?;
-            if !device.file_name().as_bytes().starts_with(b"loop") {
-                return None;
+/// The loop devices that have a file, and its path as the kernel shows it. Asks the file's own file system nothing.
+pub(super) fn files() -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let mut files = Vec::new();
+    for device in std::fs::read_dir("/sys/block")? {
+        let device = device?;
+        if !device.file_name().as_bytes().starts_with(b"loop") {
+            continue;
+        }
+        // Present only while a file is attached (loop_sysfs_init in drivers/block/loop.c).
+        match std::fs::read(device.path().join("loop/backing_file")) {
+            Ok(mut file) => {
+                file.truncate(file.strip_suffix(b"\n").map_or(file.len(), <[u8]>::len));
+                files.push((Path::new("/dev").join(device.file_name()), OsString::from_vec(file).into()));
             }
-            // Present only while a file is attached (loop_sysfs_init in drivers/block/loop.c).
-            std::fs::metadata(device.path().join("loop/backing_file")).ok()?;
-            let node = Node::open(&Path::new("/dev").join(device.file_name())).ok()?;
-            let info = ioctl::loop_status(&node).ok()?;
-            Some(Attached { node, info })
-        })
-        .collect()
+            Err(error) if is_absent(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
+}
+
+/// All loop devices that have a file, but for those that cannot be asked.
+pub(super) fn attached() -> Vec<Attached> {
+    let files = files().unwrap_or_default();
+    files.iter().filter_map(|(device, _)| ask(device).ok().flatten()).collect()
+}
+
+/// What is attached to a loop device.
+fn ask(device: &Path) -> Result<Option<Attached>, DiskError> {
+    let node = match Node::open(device) {
+        Err(error) if error.kind == ErrorKind::Absent => return Ok(None),
+        node => node?,
+    };
+    match ioctl::loop_status(&node) {
+        Ok(info) => Ok(Some(Attached { node, info })),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => {
+            let what = format!("Cannot ask what is attached to {}", device.display());
+            Err(DiskError::system(what, &error))
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| ErrorKind::of(errno) == ErrorKind::Absent)
 }
 
 /// Whether the file that made this loop device the disk `sequence` is still attached (each attaching and detaching
-/// changes the number: `loop_configure` and `__loop_clr_fd` in drivers/block/loop.c).
+/// changes the number: `loop_configure` and `__loop_clr_fd` in drivers/block/loop.c). A device that cannot be asked is
+/// not known to be free.
 pub(super) fn is_attached(device: &Path, sequence: u64) -> bool {
-    Node::open(device).is_ok_and(|node| {
-        ioctl::disk_sequence(&node).is_ok_and(|now| now == sequence) && ioctl::loop_status(&node).is_ok()
-    })
+    let asked = ask(device).and_then(|attached| match attached {
+        Some(attached) => Ok(attached.node.disk_sequence()? == sequence),
+        None => Ok(false),
+    });
+    asked.unwrap_or_else(|error| error.kind != ErrorKind::Absent)
 }
 
-fn find_attached(file: &Metadata) -> Option<Attached> {
-    attached().into_iter().find(|attached| attached.is_of(file))
+/// Fails rather than overlook one: a file on two loop devices could be mounted twice.
+fn find_attached(path: &Path, file: &File, metadata: &Metadata) -> Result<Option<Attached>, DiskError> {
+    let unknown = |error: &io::Error| {
+        let what = format!("Cannot find out whether image {} is attached already", path.display());
+        // Absent would mean the image.
+        DiskError { kind: ErrorKind::Other, ..DiskError::system(what, error) }
+    };
+    for (device, shown) in files().map_err(|error| unknown(&error))? {
+        match ask(&device) {
+            Ok(Some(attached)) if attached.is_of(metadata) => return Ok(Some(attached)),
+            Ok(_) => {}
+            Err(error) => {
+                // The device asks its file's own file system, which may be one that is dead: then the name must do.
+                let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let ours = std::fs::read_link(descriptor).map_err(|error| unknown(&error))?;
+                if shown == ours {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn take_over(path: &Path, attached: Attached) -> Result<Disk, DiskError> {

@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::super::busy;
 use super::super::mountinfo::unescape;
+use super::super::{busy, image};
 use super::mounts::Mounts;
 use super::{Holder, Subject};
 
@@ -22,25 +22,14 @@ pub(super) fn holders(subject: &Subject, mounts: &Mounts) -> Vec<Holder> {
     for &device in &subject.devices {
         found.extend(busy::block_devices_on(device).into_iter().map(Holder::BlockDevice));
     }
-    found.extend(loops().into_iter().filter(|(_, file)| is_on(file)).map(|(device, file)| {
+    let loops = image::files().unwrap_or_default();
+    found.extend(loops.into_iter().filter(|(_, file)| is_on(file)).map(|(device, file)| {
         let on_it = busy::block_devnum(&device).map(on_block_device).unwrap_or_default();
         Holder::Loop { device, file, on_it }
     }));
     let swaps = parse_swaps(&fs::read("/proc/swaps").unwrap_or_default());
     found.extend(swaps.into_iter().filter(|path| is_on(path)).map(Holder::Swap));
     found
-}
-
-/// Loop devices and their files, as sysfs tells; LOOP_GET_STATUS would ask the file's own file system.
-pub(in crate::disk) fn loops() -> Vec<(PathBuf, PathBuf)> {
-    let Ok(devices) = fs::read_dir("/sys/block") else { return Vec::new() };
-    let devices = devices.filter_map(|device| {
-        let device = device.ok()?;
-        let mut file = fs::read(device.path().join("loop/backing_file")).ok()?;
-        file.truncate(file.strip_suffix(b"\n").map_or(file.len(), <[u8]>::len));
-        Some((Path::new("/dev").join(device.file_name()), path(file)))
-    });
-    devices.collect()
 }
 
 fn on_block_device(devnum: u64) -> Vec<String> {

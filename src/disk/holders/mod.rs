@@ -21,7 +21,6 @@ use crossbeam_channel::{Receiver, SendError, Sender, bounded};
 use super::busy::block_devnum;
 use super::{Opened, mountinfo};
 pub use holder::{Holder, Use};
-pub(in crate::disk) use kernel::loops;
 use mounts::Mounts;
 
 /// How many holders are named; the others are counted.
