@@ -7,7 +7,7 @@ mod disk_fixture;
 use std::path::Path;
 use std::process::Command;
 
-use disk_fixture::{Image, LoopDisk, MIB, make_filesystem, run};
+use disk_fixture::{Image, LoopDisk, MIB, make_filesystem, run, wait_for};
 use mydisks::disk::{DiskError, ErrorKind, claim};
 
 fn refusal(disk: &LoopDisk) -> DiskError {
@@ -62,7 +62,7 @@ fn a_disk_under_a_loop_device_is_in_use() {
     assert_eq!(error.kind, ErrorKind::Busy);
     assert!(error.message.contains(text(&upper.node)), "{error}");
     drop(upper);
-    claim(&disk.node, disk.sequence()).map(drop).unwrap();
+    wait_for("the loop device to go", || claim(&disk.node, disk.sequence()).is_ok());
 }
 
 #[test]

@@ -8,10 +8,13 @@ use super::{mapping, mountinfo};
 
 /// A sentence's end that names the holder as well as it can be known: `is mounted at /mnt`, `is held by mapping x`.
 pub(super) fn holder(node: &Node) -> String {
-    mounted(node)
-        .or_else(|| held_by_block_device(node))
-        .or_else(|| swap(node))
+    known_holder(node)
         .unwrap_or_else(|| "is in use by another program, or mounted in another mount namespace".to_owned())
+}
+
+/// The same; `None` if it cannot be known.
+pub(super) fn known_holder(node: &Node) -> Option<String> {
+    mounted(node).or_else(|| held_by_block_device(node)).or_else(|| swap(node))
 }
 
 fn mounted(node: &Node) -> Option<String> {

@@ -40,13 +40,14 @@ fn open_exclusively(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(exclusive).open(path)
 }
 
-/// Which of the disk and its partitions is held, and by what.
+/// Which of the disk and its partitions is held, and by what. The kernel refuses a partition too while the whole disk is
+/// held, so that alone tells nothing.
 fn who(disk: &Node) -> String {
     let partitions = partitions_of(disk).unwrap_or_default();
-    let held = partitions.iter().filter_map(|(_, path)| Node::open(path).ok());
-    let held = held.into_iter().find(|partition| partition.is_claimed().unwrap_or(false));
-    let node = held.as_ref().unwrap_or(disk);
-    format!("{} {}", node.path.display(), busy::holder(node))
+    let partitions: Vec<Node> = partitions.iter().filter_map(|(_, path)| Node::open(path).ok()).collect();
+    let mut nodes = std::iter::once(disk).chain(&partitions);
+    let known = nodes.find_map(|node| Some(format!("{} {}", node.path.display(), busy::known_holder(node)?)));
+    known.unwrap_or_else(|| format!("{} {}", disk.path.display(), busy::holder(disk)))
 }
 
 fn loop_device_on(disk: &Node) -> Result<Option<String>, DiskError> {

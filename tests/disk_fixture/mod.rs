@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mydisks::disk::{Cancel, Closing, DiskError, Locked, Opened, Order, Prepared, Source, lock, prepare};
@@ -180,6 +180,8 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
+        // Partitions that were added by hand outlive the file, and would be those of the next one.
+        let _ = Command::new("partx").arg("--delete").arg(&self.node).stderr(Stdio::null()).status();
         // A test that failed may have left it in use.
         let _ = Command::new("losetup").arg("--detach").arg(&self.node).status();
     }

@@ -88,10 +88,7 @@ pub(super) const CASES: &[Case] = &[
     }),
     enters("ls: file", |p| run(&["ls"], &p.file())),
     enters("ls: the name", |p| run(&["ls"], &p.name())),
-    // In company, others remove directories while it looks at what it has listed; the name itself is not exempt.
-    enters("find: the name", |p| {
-        run(&["find", "-ignore_readdir_race", "-maxdepth", "1", "-name", "script"], &p.name())
-    }),
+    enters("find: the name", |p| found(&p.name())),
     enters("sh: cd into the name", |p| {
         let script = format!("cd {} && pwd >/dev/null && cat {}", p.name().display(), p.own("file"));
         run(&["sh", "-c"], Path::new(&script))
@@ -154,6 +151,17 @@ fn watched(path: PathBuf, opened: &Path) -> Outcome {
         Err(Errno::AGAIN) => Ok("sees nothing".into()),
         Err(errno) => Err(errno),
     }
+}
+
+/// Whether find lists the script. In company its exit status tells of what others have removed while it looked, also with
+/// `-ignore_readdir_race`.
+fn found(path: &Path) -> Outcome {
+    let mut process = Command::new(program("find"));
+    process.arg(path).args(["-maxdepth", "1", "-name", "script"]).stderr(std::process::Stdio::null());
+    let output = process.output().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let lists =
+        String::from_utf8_lossy(&output.stdout).lines().any(|line| Path::new(line) == path.join("script"));
+    Ok(format!("lists the script: {lists}"))
 }
 
 /// Runs a program on a path and gives its exit status and what it complained of, with the place's paths left out.
