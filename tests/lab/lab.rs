@@ -86,6 +86,11 @@ impl Lab {
         self.qmp.pull(disk)
     }
 
+    /// From now on that disk, a USB stick, takes a second for each request.
+    pub(crate) fn slow_down(&mut self, disk: &Plugged) -> Outcome {
+        self.qmp.slow_down(disk)
+    }
+
     /// Starts the daemon in the foreground.
     pub(crate) fn start(&mut self, config: &str) -> Outcome<&mut Daemon> {
         Ok(self.daemon.insert(Daemon::start(config)?))

@@ -87,6 +87,15 @@ impl Qmp {
         udevdb::settle()
     }
 
+    /// From now on it answers one request a second.
+    pub(crate) fn slow_down(&mut self, disk: &Plugged) -> Outcome {
+        let backend = format!("/machine/peripheral/{0}/{0}.0/legacy[0]", disk.id);
+        let throttle = json!({
+            "id": backend, "iops": 1, "iops_rd": 0, "iops_wr": 0, "bps": 0, "bps_rd": 0, "bps_wr": 0,
+        });
+        self.execute("block_set_io_throttle", &throttle).map(drop)
+    }
+
     fn insert(&mut self, id: &str, backing: &Path, shape: &Shape) -> Outcome {
         let node = format!("d-{id}");
         self.execute(

@@ -1,0 +1,76 @@
+//! Disks that are pulled in the middle of a system call that the daemon makes on them: they are made so slow that the
+//! pull falls into it.
+
+use std::fs;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::io::Errno;
+
+use super::{KEY, config, is_mounted, key_line, list, name, wait_for_state};
+use crate::daemon;
+use crate::disks::{Filesystem, Lock, Recipe};
+use crate::lab::Lab;
+use crate::qmp::Plugged;
+use crate::wait::{self, PATIENCE};
+use crate::{Outcome, mounts};
+
+pub(super) fn pulled_while_probed_its_caller_learns_that_at_once(lab: &mut Lab) -> Outcome {
+    // Of what is not encrypted its driver is the judge.
+    let recipe = Recipe::plain(Filesystem::Ext4).locked(Lock::Luks2, KEY);
+    pulled_while_opened(lab, &recipe, |disk| has_open(&disk.devnode))
+}
+
+pub(super) fn pulled_while_its_file_system_is_mounted_its_caller_learns_that_at_once(
+    lab: &mut Lab,
+) -> Outcome {
+    pulled_while_opened(lab, &Recipe::plain(Filesystem::Ext4), |_| is_in(libc::SYS_fsconfig))
+}
+
+/// `is_midway`: the daemon is where it has to be for the pull.
+fn pulled_while_opened(lab: &mut Lab, recipe: &Recipe, is_midway: impl Fn(&Plugged) -> bool) -> Outcome {
+    let backing = lab.disk(recipe)?;
+    let disk = lab.plug(&backing, "DISK")?;
+    let key = if recipe.lock.is_some() { key_line()? } else { String::new() };
+    lab.start(&config("DISK", &format!("access-timeout = \"600s\"\n{key}")))?;
+    lab.slow_down(&disk)?;
+    let (sender, answer) = mpsc::channel();
+    thread::spawn(move || sender.send(list("backup")));
+    wait::until_true("the daemon to be midway", PATIENCE, || is_midway(&disk))?;
+    lab.pull(&disk)?;
+    let error = answer.recv_timeout(PATIENCE)?.err().and_then(|error| error.raw_os_error());
+    assert_eq!(error, Some(Errno::NOMEDIUM.raw_os_error()));
+    wait_for_state("backup", "absent")?;
+    assert!(!is_mounted("backup"));
+    let text = daemon::log_text();
+    assert!(text.contains("its disk was pulled while it was being opened"), "{text}");
+    works_again(lab, &backing)
+}
+
+fn works_again(lab: &mut Lab, backing: &Path) -> Outcome {
+    lab.plug(backing, "DISK")?;
+    wait_for_state("backup", "ready")?;
+    assert!(list("backup")?.contains(&"hello".to_owned()));
+    assert_eq!(mounts::at(&name("backup"))?.len(), 1);
+    Ok(())
+}
+
+/// Whether the daemon has this file open.
+fn has_open(path: &Path) -> bool {
+    of_daemon("fd").iter().any(|entry| fs::read_link(entry).is_ok_and(|target| target == path))
+}
+
+/// Whether a thread of the daemon is blocked in this system call.
+fn is_in(call: libc::c_long) -> bool {
+    of_daemon("task").iter().any(|thread| {
+        fs::read_to_string(thread.join("syscall"))
+            .is_ok_and(|text| text.split(' ').next() == Some(&call.to_string()))
+    })
+}
+
+/// The entries of this directory in /proc of the daemon.
+fn of_daemon(directory: &str) -> Vec<std::path::PathBuf> {
+    let entries = |pid| fs::read_dir(format!("/proc/{pid}/{directory}"));
+    daemon::processes().into_iter().flat_map(entries).flatten().flatten().map(|entry| entry.path()).collect()
+}
