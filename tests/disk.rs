@@ -421,7 +421,7 @@ fn however_cryptsetup_fails_it_is_said_and_nothing_is_left() {
             "No key available",
         ),
         ("echo Device /dev/x is not a valid LUKS device. >&2; exit 1", ErrorKind::Damaged, "not a valid"),
-        ("exit 3", ErrorKind::Other, "memory"),
+        ("exit 3", ErrorKind::Exhausted, "memory"),
         ("exit 5", ErrorKind::Busy, "in use"),
         ("printf '\\033[31m\\377\\0garbage\\n\\n' >&2; exit 99", ErrorKind::Other, "garbage"),
         ("kill -SEGV $$", ErrorKind::Other, "signal 11"),

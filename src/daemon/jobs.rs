@@ -214,7 +214,7 @@ impl Jobs {
 
     fn failed(&self, job: JobId, why: &str) {
         let message = format!("cannot begin to open the disk: {why}");
-        self.send(Event::Prepared { job, result: Err(DiskError { kind: ErrorKind::Other, message }) });
+        self.send(Event::Prepared { job, result: Err(DiskError { kind: ErrorKind::Exhausted, message }) });
     }
 
     fn send(&self, event: Event) {

@@ -53,7 +53,7 @@ fn who(disk: &Node) -> String {
 fn loop_device_on(disk: &Node) -> Result<Option<String>, DiskError> {
     let unknown = |error| {
         let what = format!("Cannot find out whether a loop device holds {}", disk.path.display());
-        DiskError { kind: ErrorKind::Other, ..DiskError::system(what, &error) }
+        DiskError::not_the_disks(what, &error)
     };
     let partitions = partitions_of(disk).unwrap_or_default();
     let nodes: Vec<PathBuf> = partitions.into_iter().map(|(_, path)| path).collect();

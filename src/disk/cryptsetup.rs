@@ -86,7 +86,7 @@ impl Cryptsetup {
         };
         program::run(&program, arguments, input, limits).map_err(|error| match error {
             RunError::System(error) => {
-                DiskError::new(ErrorKind::Other, format!("Cannot run {}: {error}", program.display()))
+                DiskError::not_the_disks(format!("Cannot run {}", program.display()), &error)
             }
             RunError::TimedOut(_) | RunError::Cancelled(_) => {
                 DiskError::new(ErrorKind::TimedOut, format!("`{what}` {error}"))
@@ -102,7 +102,7 @@ fn open_failure(device: &dyn std::fmt::Display, finished: &Finished) -> DiskErro
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let (kind, what) = match finished.status.code() {
         Some(2) => (ErrorKind::KeyRejected, "no key slot accepts the key file"),
-        Some(3) => (ErrorKind::Other, "not enough memory for its key derivation"),
+        Some(3) => (ErrorKind::Exhausted, "not enough memory for its key derivation"),
         Some(5) => (ErrorKind::Busy, "it is in use"),
         Some(1 | 4)
             if says(&["not a valid luks", "header", "metadata", "checksum", "corrupt", "keyslot"]) =>
@@ -127,7 +127,7 @@ mod tests {
             (2, "No key available with this passphrase.", ErrorKind::KeyRejected),
             (5, "Device mydisks-x already exists.", ErrorKind::Busy),
             (1, "Device /dev/sdb is not a valid LUKS device.", ErrorKind::Damaged),
-            (3, "", ErrorKind::Other),
+            (3, "", ErrorKind::Exhausted),
             (
                 1,
                 "device-mapper: reload ioctl on mydisks-x failed: No such file or directory",

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     TimedOut,
     /// Two attached devices match: ENOTUNIQ.
     Ambiguous,
+    /// The system is out of memory, threads or file descriptors: EAGAIN.
+    Exhausted,
     /// The kernel refused a mount option: EINVAL.
     BadOption,
     /// Reading or writing failed: EIO.
@@ -59,6 +61,7 @@ impl ErrorKind {
             Self::NotAllowed => Errno::ACCESS,
             Self::TimedOut => Errno::TIMEDOUT,
             Self::Ambiguous => Errno::NOTUNIQ,
+            Self::Exhausted => Errno::AGAIN,
             Self::BadOption => Errno::INVAL,
             Self::Io | Self::Other => Errno::IO,
         }
@@ -72,6 +75,7 @@ impl ErrorKind {
             Errno::BUSY => Self::Busy,
             Errno::TIMEDOUT => Self::TimedOut,
             Errno::UCLEAN | Errno::BADMSG => Self::Damaged,
+            Errno::NOMEM | Errno::AGAIN | Errno::MFILE | Errno::NFILE => Self::Exhausted,
             Errno::IO => Self::Io,
             _ => Self::Other,
         }
@@ -87,6 +91,13 @@ impl DiskError {
     pub(super) fn system(what: impl Display, error: &io::Error) -> Self {
         let kind = Errno::from_io_error(error).map_or(ErrorKind::Other, ErrorKind::of);
         Self::new(kind, format!("{what}: {error}"))
+    }
+
+    /// `what` failed for a reason that says nothing of the disk.
+    pub(super) fn not_the_disks(what: impl Display, error: &io::Error) -> Self {
+        let error = Self::system(what, error);
+        let kind = if error.kind == ErrorKind::Exhausted { error.kind } else { ErrorKind::Other };
+        Self { kind, ..error }
     }
 
     /// The same failure, after which undoing what was done failed too; neither is lost.

@@ -147,7 +147,7 @@ fn find_attached(path: &Path, file: &File, metadata: &Metadata) -> Result<Option
     let unknown = |error: &io::Error| {
         let what = format!("Cannot find out whether image {} is attached already", path.display());
         // Absent would mean the image.
-        DiskError { kind: ErrorKind::Other, ..DiskError::system(what, error) }
+        DiskError::not_the_disks(what, error)
     };
     for (device, shown) in files().map_err(|error| unknown(&error))? {
         match ask(&device) {
@@ -185,7 +185,7 @@ fn attach_to_free(path: &Path, file: &File, read_only: bool, limits: Limits<'_>)
     let failed = |error: io::Error| {
         let what = format!("Cannot attach image {} to a loop device", path.display());
         // Absent would mean the image; what is absent here is the loop driver.
-        DiskError { kind: ErrorKind::Other, ..DiskError::system(what, &error) }
+        DiskError::not_the_disks(what, &error)
     };
     let mut info = LoopInfo::zeroed();
     info.flags = LOOP_AUTOCLEAR | LOOP_PARTSCAN | if read_only { LOOP_READ_ONLY } else { 0 };

@@ -85,8 +85,7 @@ fn encrypts(ciphers: &[String]) -> bool {
 }
 
 fn unknown(name: &str, error: &std::io::Error) -> DiskError {
-    let message = format!("Cannot ask the device mapper about {name}: {error}");
-    DiskError::new(ErrorKind::Other, message)
+    DiskError::not_the_disks(format!("Cannot ask the device mapper about {name}"), error)
 }
 
 #[cfg(test)]

@@ -119,9 +119,11 @@ impl Job<'_> {
         match self.mount_plain(&node, filesystem) {
             Ok(prepared) => Ok(Hinted::Mounted(Box::new(prepared))),
             Err(error) => match error.kind {
-                ErrorKind::Absent | ErrorKind::Busy | ErrorKind::NotAllowed | ErrorKind::TimedOut => {
-                    Err(error)
-                }
+                ErrorKind::Absent
+                | ErrorKind::Busy
+                | ErrorKind::NotAllowed
+                | ErrorKind::TimedOut
+                | ErrorKind::Exhausted => Err(error),
                 _ => Ok(Hinted::Refused(filesystem, error)),
             },
         }

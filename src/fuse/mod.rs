@@ -11,6 +11,7 @@ mod mount;
 mod names;
 mod notices;
 mod pump;
+mod questions;
 mod replies;
 mod shadows;
 

@@ -14,6 +14,7 @@ use super::calls::{Call, Kind};
 use super::filesystem::{TTL, attributes};
 use super::names::{Node, StatusFile};
 use super::pump::Pump;
+use super::questions::Questions;
 use super::shadows::Shadows;
 use crate::core::{Answer, RequestId, SlotId};
 
@@ -63,6 +64,7 @@ pub struct Replies {
     /// The roots of detached mounts that are being attached: the truth about the names in them.
     roots: Mutex<HashMap<SlotId, Arc<OwnedFd>>>,
     shadows: Shadows,
+    questions: Questions,
     /// Set before there is anything to reply to.
     pump: OnceLock<Arc<Pump>>,
     mountpoint: PathBuf,
@@ -76,6 +78,7 @@ impl Replies {
             owed: Mutex::default(),
             roots: Mutex::default(),
             shadows: Shadows::default(),
+            questions: Questions::default(),
             pump: OnceLock::new(),
             mountpoint,
             names,
@@ -118,20 +121,15 @@ impl Replies {
     }
 
     /// Gives an answer; a request that is not owed one is left alone. Does not block: what must look at the disk
-    /// first does so on a thread of its own.
+    /// first does so on a thread of its own, and fails if there is none.
     pub fn answer(self: &Arc<Self>, request: RequestId, answer: Answer) {
         let Some(owed) = self.take(request) else { return };
-        if matches!((&owed, answer), (Pending::Child(_), Answer::Retry)) {
-            let replies = Arc::clone(self);
-            let spawned =
-                std::thread::Builder::new().name("truth".into()).spawn(move || replies.give(owed, answer));
-            if let Err(error) = spawned {
-                // The reply went with the closure, and answers EIO as it is dropped.
-                tracing::error!("no thread for an answer: {error}");
-                self.pass();
-            }
-        } else {
-            self.give(owed, answer);
+        if !matches!((&owed, answer), (Pending::Child(_), Answer::Retry)) {
+            return self.give(owed, answer);
+        }
+        let replies = Arc::clone(self);
+        if let Err(owed) = self.questions.look_into(owed, move |owed| replies.give(owed, answer)) {
+            self.give(owed, Answer::Fail(libc::EAGAIN));
         }
     }
 

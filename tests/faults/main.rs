@@ -80,7 +80,7 @@ const LEFT_OUT: &[&str] = &[
 
 /// What an access may end with because of a fault: the errnos of mydisks(8) but for those that speak of keys.
 const FITTING: &[Errno] =
-    &[Errno::IO, Errno::NOMEDIUM, Errno::BUSY, Errno::ACCESS, Errno::UCLEAN, Errno::MEDIUMTYPE];
+    &[Errno::IO, Errno::NOMEDIUM, Errno::BUSY, Errno::ACCESS, Errno::UCLEAN, Errno::MEDIUMTYPE, Errno::AGAIN];
 
 /// No access takes so long by itself, on the slowest machine.
 const AMPLE: Duration = Duration::from_secs(50);
