@@ -23,7 +23,6 @@ mod wait;
 
 use std::process::ExitCode;
 
-use outside::Tally;
 use scenarios::{DEFAULT_GROUPS, GROUPS, Group, Scenario};
 
 /// What a step of a scenario comes to.
@@ -83,15 +82,15 @@ fn run_outside(names: &[&str]) -> Outcome<i32> {
     if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
         return Err(format!("no scenario is called {unknown:?}; --list shows all").into());
     }
-    let mut tally = Tally::default();
+    let mut chosen = Vec::new();
     for group in GROUPS {
         let is_chosen = |scenario: &&Scenario| {
             names.iter().any(|name| is_named(group, scenario, name))
                 || names.is_empty() && DEFAULT_GROUPS.contains(&group.name)
         };
-        let chosen: Vec<&'static Scenario> = group.scenarios.iter().filter(is_chosen).collect();
-        outside::run(group, &chosen, &mut tally)?;
+        chosen.push((group, group.scenarios.iter().filter(is_chosen).collect()));
     }
+    let tally = outside::run(chosen)?;
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(i32::from(tally.failed > 0))
 }

@@ -1,18 +1,27 @@
 //! The part of the runner that a person starts: boots a machine per group of scenarios, prints a line for each as
 //! it ends, and boots a new machine for the rest when one dies or is spoilt. No scenario is run twice.
 
+use std::env;
 use std::fs::{self, File};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::report::{self, Line};
 use crate::scenarios::{Group, Scenario, mix};
 
 /// Boot and coldplug of an emulated machine on a busy host.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(120);
+/// What a scenario that hangs is given beyond its limit, to report that itself and be cleared away.
+const REPORT: Duration = Duration::from_secs(60);
+/// Emulated processors were seen to block one another for ever in the kernel while the machine boots.
+const BOOTS: u32 = 3;
+/// At a time; $LAB_MACHINES is another number.
+const MACHINES: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 /// How many did what.
 #[derive(Default)]
@@ -21,35 +30,76 @@ pub(crate) struct Tally {
     pub(crate) failed: usize,
 }
 
-/// Runs `scenarios`, all of `group`.
-pub(crate) fn run(group: &Group, scenarios: &[&'static Scenario], tally: &mut Tally) -> Outcome {
-    let mut rest = scenarios.to_vec();
+/// A group, and those of its scenarios that are to be run.
+type Chosen = (&'static Group, Vec<&'static Scenario>);
+
+/// Runs them all, the groups beside one another. A machine of two processors that waits for timers, udev and its disks
+/// leaves room for another.
+pub(crate) fn run(chosen: Vec<Chosen>) -> Outcome<Tally> {
+    let machines = env::var("LAB_MACHINES").map_or(Ok(MACHINES), |number| number.parse())?;
+    let tally = Mutex::new(Tally::default());
+    let queue = Mutex::new(chosen.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || -> Outcome {
+        while let Some((group, scenarios)) = next() {
+            run_group(group, scenarios, &tally)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| -> Outcome {
+        let workers: Vec<_> = (0..machines.get()).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            worker.join().map_err(|_| "a thread of the runner has panicked")??;
+        }
+        Ok(())
+    })?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn run_group(group: &Group, mut rest: Vec<&'static Scenario>, tally: &Mutex<Tally>) -> Outcome {
+    let print = |scenario: &str, seconds, error| {
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.print(group, scenario, seconds, error);
+    };
+    let mut boots = 0;
     while !rest.is_empty() {
         let names = rest.iter().map(|scenario| scenario.name);
         let limit = BOOT + rest.iter().map(|scenario| scenario.limit).sum::<Duration>();
         let mut machine = Machine::boot(limit, ["--inside", group.name].into_iter().chain(names))?;
         let mut running = None;
         let mut ended = 0;
-        let status = machine.watch(|line| match line {
-            Line::Said { text } => println!("lab: {text}"),
-            Line::Started { scenario } => running = Some(scenario),
-            Line::Ended { scenario, seconds, error } => {
-                running = None;
-                ended += 1;
-                rest.retain(|other| other.name != scenario);
-                tally.print(&scenario, seconds, error);
+        boots += 1;
+        let status = machine.watch(|line| {
+            match line {
+                Line::Said { text } => println!("lab: {text}"),
+                Line::Started { scenario } => {
+                    let limit = rest.iter().find(|one| one.name == scenario).map(|one| one.limit);
+                    running = Some(scenario);
+                    return limit.unwrap_or_default() + REPORT;
+                }
+                Line::Ended { scenario, seconds, error } => {
+                    running = None;
+                    ended += 1;
+                    boots = 0;
+                    rest.retain(|other| other.name != scenario);
+                    print(&scenario, seconds, error);
+                }
             }
+            BOOT
         })?;
         let verdict = machine.verdict(status);
         match running {
             Some(name) => {
                 rest.retain(|other| other.name != name);
-                tally.print(&name, 0.0, Some(format!("{verdict}\n{}", machine.console())));
+                print(&name, 0.0, Some(format!("{verdict}\n{}", machine.console())));
+            }
+            None if ended == 0 && machine.is_silent && boots < BOOTS => {
+                println!("lab: booting another machine, no scenario had begun: {verdict}");
             }
             None if ended == 0 => {
                 let console = machine.console();
                 for scenario in rest.drain(..) {
-                    tally.print(scenario.name, 0.0, Some(format!("never started: {verdict}\n{console}")));
+                    print(scenario.name, 0.0, Some(format!("never started: {verdict}\n{console}")));
                 }
             }
             None => {}
@@ -67,7 +117,7 @@ pub(crate) fn demo() -> Outcome<bool> {
         let complete = text.rfind('\n').map_or(0, |end| end + 1);
         print!("{}", &text[shown..complete]);
         shown = complete;
-        Ok(())
+        Ok(None)
     })?;
     if !status.success() {
         println!("demo: {}\n{}", machine.verdict(status), machine.console());
@@ -76,15 +126,16 @@ pub(crate) fn demo() -> Outcome<bool> {
 }
 
 impl Tally {
-    fn print(&mut self, scenario: &str, seconds: f32, error: Option<String>) {
+    fn print(&mut self, group: &Group, scenario: &str, seconds: f32, error: Option<String>) {
+        let group = group.name;
         match error {
             None => {
                 self.passed += 1;
-                println!("lab: {scenario} ... ok ({seconds:.1} s)");
+                println!("lab: {group}::{scenario} ... ok ({seconds:.1} s)");
             }
             Some(error) => {
                 self.failed += 1;
-                println!("lab: {scenario} ... FAILED ({seconds:.1} s)");
+                println!("lab: {group}::{scenario} ... FAILED ({seconds:.1} s)");
                 for line in error.trim_end().lines() {
                     println!("    {line}");
                 }
@@ -97,7 +148,11 @@ impl Tally {
 struct Machine {
     child: Child,
     share: tempfile::TempDir,
-    seen: usize,
+    /// When it was last heard of, and how long it may be silent from then on.
+    heard: Instant,
+    patience: Duration,
+    /// It has been ended because it was silent for longer.
+    is_silent: bool,
 }
 
 impl Machine {
@@ -119,35 +174,55 @@ impl Machine {
             .stderr(console)
             .spawn()
             .map_err(|error| format!("{}: {error}", launcher.display()))?;
-        Ok(Machine { child, share, seen: 0 })
+        Ok(Machine { child, share, heard: Instant::now(), patience: limit, is_silent: false })
     }
 
-    /// Hands on what the machine reports until it is off.
-    fn watch(&mut self, mut on_line: impl FnMut(Line)) -> Outcome<ExitStatus> {
-        let mut seen = std::mem::take(&mut self.seen);
+    /// Hands on what the machine reports until it is off. `on_line` says how long the next line may take.
+    fn watch(&mut self, mut on_line: impl FnMut(Line) -> Duration) -> Outcome<ExitStatus> {
+        let mut seen = 0;
+        self.patience = BOOT;
         self.follow(|share| {
+            let mut patience = None;
             for line in report::read(share, seen)? {
                 seen += 1;
-                on_line(line);
+                patience = Some(on_line(line));
             }
-            Ok(())
+            Ok(patience)
         })
     }
 
-    /// Calls `look` again and again, and once more after the machine's end.
-    fn follow(&mut self, mut look: impl FnMut(&Path) -> Outcome) -> Outcome<ExitStatus> {
+    /// Calls `look` again and again, and once more after the machine's end. It says when there was something new, and
+    /// how long the machine may be silent after that.
+    fn follow(&mut self, mut look: impl FnMut(&Path) -> Outcome<Option<Duration>>) -> Outcome<ExitStatus> {
         loop {
             let status = self.child.try_wait()?;
-            look(self.share.path())?;
+            if let Some(patience) = look(self.share.path())? {
+                self.heard = Instant::now();
+                self.patience = patience;
+            }
             match status {
                 Some(status) => return Ok(status),
+                None if self.heard.elapsed() > self.patience => {
+                    self.is_silent = true;
+                    self.end();
+                }
                 None => thread::sleep(Duration::from_millis(100)),
             }
         }
     }
 
+    /// vm.sh ends its QEMU when it is told to end.
+    fn end(&mut self) {
+        let _ = rustix::process::kill_process(
+            rustix::process::Pid::from_child(&self.child),
+            rustix::process::Signal::TERM,
+        );
+        let _ = self.child.wait();
+    }
+
     fn verdict(&self, status: ExitStatus) -> String {
         match status.code() {
+            _ if self.is_silent => format!("the machine was silent for {} s", self.patience.as_secs()),
             Some(2) => "the machine could not be started".to_owned(),
             Some(124) => "the machine ran out of time".to_owned(),
             Some(125) => "the machine died".to_owned(),
@@ -167,12 +242,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            // vm.sh ends its QEMU when it is told to end.
-            let _ = rustix::process::kill_process(
-                rustix::process::Pid::from_child(&self.child),
-                rustix::process::Signal::TERM,
-            );
-            let _ = self.child.wait();
+            self.end();
         }
     }
 }

@@ -26,15 +26,16 @@ pub(crate) struct Group {
 }
 
 /// All there are.
+/// They are begun in this order, the long ones first.
 pub(crate) const GROUPS: &[Group] = &[
-    Group { name: "facts", scenarios: facts::SCENARIOS },
     Group { name: "host_disks", scenarios: host_disks::SCENARIOS },
+    Group { name: "guests", scenarios: guests::SCENARIOS },
+    Group { name: "suites", scenarios: SUITES },
     Group { name: "pulls", scenarios: host_disks::PULLS },
     Group { name: "leaving", scenarios: host_disks::LEAVING },
-    Group { name: "guests", scenarios: guests::SCENARIOS },
     Group { name: "hands", scenarios: host_disks::HANDS },
+    Group { name: "facts", scenarios: facts::SCENARIOS },
     Group { name: "mix", scenarios: mix::SCENARIOS },
-    Group { name: "suites", scenarios: SUITES },
 ];
 
 /// They take minutes under emulation.
