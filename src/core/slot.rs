@@ -448,7 +448,8 @@ impl Slot {
         let (place, opened, attempts) = (*place, (**opened).clone(), *attempts);
         let why = match result {
             LockResult::Locked => {
-                if opened.mapping.is_some() {
+                // That it could not be locked has been told, for what has no mapping too.
+                if opened.mapping.is_some() || attempts > 0 {
                     shared.log(Level::Info, format!("{}: locked", self.config.name));
                 }
                 self.residues.retain(|residue| !same(&residue.opened, &opened));
