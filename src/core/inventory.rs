@@ -199,7 +199,7 @@ impl Inventory {
     fn not_for_a_guest<'a>(&self, disk: &'a Disk) -> Result<&'a Disk, DiskError> {
         let Some(why) = self.guests.get(&disk.seq) else { return Ok(disk) };
         let message = format!("{} {why}", disk.node.devnode.display());
-        Err(DiskError { kind: ErrorKind::Busy, message })
+        Err(DiskError::new(ErrorKind::Busy, message))
     }
 
     /// An image was found to hold `content`, by libblkid's name.
@@ -216,7 +216,7 @@ impl Inventory {
                 if let Some(guest) = self.sources.get(image) {
                     let message =
                         format!("{} is in use by the guest {guest}", printable(&image.to_string_lossy()));
-                    return Choice::Refused(DiskError { kind: ErrorKind::Busy, message });
+                    return Choice::Refused(DiskError::new(ErrorKind::Busy, message));
                 }
                 let mut order = order(mount, spec, None, deadline);
                 order.hint = self.images.get(image).cloned();
@@ -291,12 +291,12 @@ fn ambiguous(spec: &DiskSpec, disks: &[&Disk]) -> DiskError {
         disks.len(),
         nodes.join(", ")
     );
-    DiskError { kind: ErrorKind::Ambiguous, message }
+    DiskError::new(ErrorKind::Ambiguous, message)
 }
 
 pub(super) fn taken(disk: &Disk) -> DiskError {
     let message = format!("{} is in use by another mount", disk.node.devnode.display());
-    DiskError { kind: ErrorKind::Busy, message }
+    DiskError::new(ErrorKind::Busy, message)
 }
 
 fn absent(mount: &Mount) -> DiskError {
@@ -305,5 +305,5 @@ fn absent(mount: &Mount) -> DiskError {
         [one] => format!("{one} is not attached"),
         several => format!("none of its disks is attached: {}", several.join(", ")),
     };
-    DiskError { kind: ErrorKind::Absent, message }
+    DiskError::new(ErrorKind::Absent, message)
 }

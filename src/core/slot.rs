@@ -218,6 +218,7 @@ impl Slot {
         if ours != job {
             return;
         }
+        let result = result.map_err(|error| self.keep_what_is_left(place, error, shared));
         match result {
             Ok(detached)
                 if shared.stopping
@@ -257,6 +258,25 @@ impl Slot {
             Err(error) if error.kind == ErrorKind::Absent && !shared.stopping => self.start(spec + 1, shared),
             Err(error) => self.give_up(error, shared),
         }
+    }
+
+    /// What a job that failed could not put away is locked later, whatever else comes of the failure.
+    fn keep_what_is_left(
+        &mut self,
+        place: Option<Place>,
+        mut error: DiskError,
+        shared: &mut Shared,
+    ) -> DiskError {
+        if let Some(opened) = error.left.take() {
+            let message =
+                format!("{} is not mounted, but could not be locked: {}", self.config.name, error.message);
+            shared.log(Level::Warning, message.clone());
+            shared.refused(message.clone());
+            self.residues.retain(|residue| !same(&residue.opened, &opened));
+            let retry_at = shared.now.monotonic + LOCK_PAUSE;
+            self.residues.push(Residue { place, opened: *opened, retry_at, attempts: 1, message });
+        }
+        error
     }
 
     /// No disk can be had: everybody who waits is told.

@@ -175,13 +175,11 @@ impl Jobs {
         };
         let opened = prepared.opened.clone();
         drop(prepared);
-        let message = match lock(&opened, true) {
-            LockResult::Locked => message,
-            LockResult::Held(why) | LockResult::Failed(why) => {
-                format!("{message}; and could not be locked: {why}")
-            }
-        };
-        Err(DiskError { kind: ErrorKind::Busy, message })
+        let error = DiskError::new(ErrorKind::Busy, message);
+        Err(match lock(&opened, true) {
+            LockResult::Locked => error,
+            LockResult::Held(why) | LockResult::Failed(why) => error.and_left(Some(opened), &why),
+        })
     }
 
     /// Those who hold the directory's lock are answered, or move_mount(2) would wait for ever for them.
@@ -199,9 +197,9 @@ impl Jobs {
         let moved = move_mount(prepared.mount.as_fd(), "", directory.as_fd(), "", flags);
         let attached = Instant::now();
         self.replies.set_root(slot, None);
-        moved.map(|()| attached).map_err(|error| DiskError {
-            kind: ErrorKind::Other,
-            message: format!("cannot attach the mount to {}: {error}", self.path(slot).display()),
+        moved.map(|()| attached).map_err(|error| {
+            let message = format!("cannot attach the mount to {}: {error}", self.path(slot).display());
+            DiskError::new(ErrorKind::Other, message)
         })
     }
 
@@ -214,7 +212,7 @@ impl Jobs {
 
     fn failed(&self, job: JobId, why: &str) {
         let message = format!("cannot begin to open the disk: {why}");
-        self.send(Event::Prepared { job, result: Err(DiskError { kind: ErrorKind::Exhausted, message }) });
+        self.send(Event::Prepared { job, result: Err(DiskError::new(ErrorKind::Exhausted, message)) });
     }
 
     fn send(&self, event: Event) {
@@ -234,7 +232,7 @@ impl Jobs {
 const BUG: &str = "a defect of mydisks ended the work (it is in the log, please report it)";
 
 fn bug() -> DiskError {
-    DiskError { kind: ErrorKind::Other, message: BUG.to_owned() }
+    DiskError::new(ErrorKind::Other, BUG)
 }
 
 /// `None` if it panics. A job that never ended would keep its slot, and whoever waits there, for ever.

@@ -116,7 +116,7 @@ impl LeftMount {
                 "{}, mounted by an earlier run, is not taken over: {why}",
                 self.entry.mount_point.display()
             );
-            DiskError { kind: ErrorKind::Other, message }
+            DiskError::new(ErrorKind::Other, message)
         };
         let slot =
             names.slot(self.name.as_os_str()).ok_or_else(|| failed("no such mount in the config".into()))?;

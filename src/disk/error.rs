@@ -7,6 +7,8 @@ use std::io;
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::Opened;
+
 /// Why a disk could not be made ready or put away; ends as one sentence, and as the errno of the access that asked.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]
@@ -15,6 +17,8 @@ pub struct DiskError {
     pub kind: ErrorKind,
     /// One sentence: what was tried on which device, what went wrong, what to do.
     pub message: String,
+    /// What had been opened and could not be put away again: it is to be locked.
+    pub left: Option<Box<Opened>>,
 }
 
 /// The kinds of failure that an access can tell apart.
@@ -83,8 +87,9 @@ impl ErrorKind {
 }
 
 impl DiskError {
-    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+    /// A failure that has left nothing open.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), left: None }
     }
 
     /// `what` failed with an error of the system.
@@ -95,14 +100,17 @@ impl DiskError {
 
     /// `what` failed for a reason that says nothing of the disk.
     pub(super) fn not_the_disks(what: impl Display, error: &io::Error) -> Self {
-        let error = Self::system(what, error);
-        let kind = if error.kind == ErrorKind::Exhausted { error.kind } else { ErrorKind::Other };
-        Self { kind, ..error }
+        let mut error = Self::system(what, error);
+        if error.kind != ErrorKind::Exhausted {
+            error.kind = ErrorKind::Other;
+        }
+        error
     }
 
-    /// The same failure, after which undoing what was done failed too; neither is lost.
-    pub(super) fn and_then_failed(mut self, undo: &DiskError) -> Self {
-        self.message = format!("{}; then undoing what was done failed too: {}", self.message, undo.message);
+    /// The same failure, after which undoing what was done failed too; neither is lost, nor what is `left`.
+    pub(crate) fn and_left(mut self, left: Option<Opened>, why: &str) -> Self {
+        self.message = format!("{}; then undoing what was done failed too: {why}", self.message);
+        self.left = left.map(Box::new);
         self
     }
 }
@@ -136,7 +144,9 @@ mod tests {
     #[test]
     fn a_failed_roll_back_is_told_beside_the_failure() {
         let error = DiskError::new(ErrorKind::Damaged, "first");
-        let both = error.and_then_failed(&DiskError::new(ErrorKind::Busy, "second"));
+        let left = Opened { mapping: Some("mydisks-x".into()), ..Opened::default() };
+        let both = error.and_left(Some(left.clone()), "second");
+        assert_eq!(both.left.as_deref(), Some(&left));
         assert_eq!(both.kind, ErrorKind::Damaged);
         assert!(both.to_string().contains("first") && both.to_string().contains("second"));
     }

@@ -12,7 +12,8 @@ use super::{DiskError, ErrorKind, Opened, Order, Prepared, Source, busy, image};
 
 /// Makes a disk ready: opens and checks it, finds what is on it, unlocks it if it is encrypted, and mounts it where
 /// nobody sees it. Blocks, for an argon2 key for many seconds; runs no program for a disk that is not encrypted. After
-/// a failure nothing of it is left: the mapping is closed, the loop device freed.
+/// a failure nothing of it is left: the mapping is closed, the loop device freed. If that fails too, it is in
+/// [`DiskError::left`].
 ///
 /// The deadline is looked at before each step; a mount that was made just after it is given back all the same. A
 /// cancelled one is not.
@@ -41,6 +42,10 @@ pub fn prepare_with(cryptsetup: &Cryptsetup, order: &Order, cancel: &Cancel) -> 
         if disk.node.is_gone() {
             error.kind = ErrorKind::Absent;
         }
+        if let Some(left) = &mut error.left {
+            left.loop_device.clone_from(&disk.loop_device);
+            left.disk_sequence = disk.sequence;
+        }
         error
     })
 }
@@ -62,7 +67,8 @@ fn inspect(cryptsetup: &Cryptsetup, job: &Job<'_>) -> Result<Prepared, DiskError
 }
 
 fn encrypted(cryptsetup: &Cryptsetup, job: &Job<'_>, header: &Node) -> Result<Prepared, DiskError> {
-    let Unlocked { name, node, notes } = unlock::unlock(cryptsetup, job.order, header, job.limits)?;
+    let Unlocked { name, node, is_taken_over, notes } =
+        unlock::unlock(cryptsetup, job.order, header, job.limits)?;
     let mounted = job
         .limits
         .check("looking into the unlocked disk")
@@ -74,14 +80,11 @@ fn encrypted(cryptsetup: &Cryptsetup, job: &Job<'_>, header: &Node) -> Result<Pr
             Ok(job.prepared(mount, &node, Some(name), header))
         }
         // Somebody else uses the mapping that was to be taken over.
-        Err(error) if error.kind == ErrorKind::Busy => Err(error),
+        Err(error) if error.kind == ErrorKind::Busy && is_taken_over => Err(error),
         Err(error) => {
             // Our own descriptor would keep it open.
             drop(node);
-            Err(match unlock::undo(cryptsetup, &name) {
-                Ok(()) => error,
-                Err(failed) => error.and_then_failed(&failed),
-            })
+            Err(unlock::undo(cryptsetup, &name, header, error))
         }
     }
 }

@@ -9,7 +9,7 @@ use super::cryptsetup::Cryptsetup;
 use super::lock::{Closing, Locked, close};
 use super::luks_header::{self, Header};
 use super::node::Node;
-use super::{DiskError, ErrorKind, Order, busy, key, mapping};
+use super::{DiskError, ErrorKind, Opened, Order, busy, key, mapping};
 
 /// How long undoing may take; it must be possible after the deadline and after a cancellation too.
 const UNDOING: Duration = Duration::from_secs(20);
@@ -20,6 +20,8 @@ pub(super) struct Unlocked {
     /// `mydisks-NAME`, or one of its stand-ins.
     pub(super) name: String,
     pub(super) node: Node,
+    /// It was there before: an earlier run has opened it.
+    pub(super) is_taken_over: bool,
     /// What a person should know although it worked.
     pub(super) notes: Vec<String>,
 }
@@ -46,7 +48,7 @@ pub(super) fn unlock(
     limits.check("unlocking")?;
     let opened = cryptsetup.open(&checked, &header.path, &name, key, header.is_read_only()?, limits);
     match opened.and_then(|()| mapping::open(&name, header)) {
-        Ok(node) => Ok(Unlocked { name, node, notes: notes(&checked, header) }),
+        Ok(node) => Ok(Unlocked { name, node, is_taken_over: false, notes: notes(&checked, header) }),
         // Somebody was faster: a cryptsetup that a killed predecessor of ours had started.
         Err(error) if error.kind == ErrorKind::Busy && mapping::over(header, &order.mapping).is_some() => {
             take_over(order, header)
@@ -55,13 +57,28 @@ pub(super) fn unlock(
     }
 }
 
-/// Closes a mapping after a failure, whatever the failure was.
-pub(super) fn undo(cryptsetup: &Cryptsetup, name: &str) -> Result<(), DiskError> {
+/// Closes a mapping over `header` after a failure, whatever that was; the failure, with the mapping if it stays.
+pub(super) fn undo(cryptsetup: &Cryptsetup, name: &str, header: &Node, error: DiskError) -> DiskError {
+    let why = match try_to_close(cryptsetup, name) {
+        Ok(Locked::Closed | Locked::WhenUnused) => return error,
+        Ok(Locked::Held) => format!("{name} is in use"),
+        Err(failed) => failed.message,
+    };
+    let left = mapping::status(name).ok().flatten().map(|status| Opened {
+        mapping: Some(name.to_owned()),
+        devnum: status.devnum,
+        device: header.path.clone(),
+        ..Opened::default()
+    });
+    error.and_left(left, &why)
+}
+
+fn try_to_close(cryptsetup: &Cryptsetup, name: &str) -> Result<Locked, DiskError> {
     // Cancelled or late is what the work is, not its undoing.
     let cancel = Cancel::new().map_err(|error| DiskError::system("Cannot make an eventfd", &error))?;
     let limits = Limits { cancel: &cancel, deadline: Instant::now() + UNDOING };
     // udev may have it open to probe it: then it goes when udev is done.
-    close(cryptsetup, name, Closing::WhenUnused, limits).map(|_| ())
+    close(cryptsetup, name, Closing::WhenUnused, limits)
 }
 
 fn take_over(order: &Order, header: &Node) -> Result<Unlocked, DiskError> {
@@ -70,7 +87,7 @@ fn take_over(order: &Order, header: &Node) -> Result<Unlocked, DiskError> {
         return Err(DiskError::new(ErrorKind::Busy, message));
     };
     let node = mapping::open(&name, header)?;
-    Ok(Unlocked { name, node, notes: Vec::new() })
+    Ok(Unlocked { name, node, is_taken_over: true, notes: Vec::new() })
 }
 
 /// The UUID was looked at before, but in bytes that were read at another time.
@@ -137,11 +154,9 @@ fn undo_failed_open(
         _ if header.is_gone() => error.kind = ErrorKind::Absent,
         _ => {}
     }
-    let left = mapping::status(name).ok().flatten().is_some();
-    let is_ours =
-        mapping::lies_on(name).is_ok_and(|devices| devices.is_empty() || devices == [header.devnum]);
-    match (left && is_ours).then(|| undo(cryptsetup, name)) {
-        Some(Err(failed)) => error.and_then_failed(&failed),
-        _ => error,
-    }
+    // What the kernel does not tell is taken to be there, and ours.
+    let is_gone = matches!(mapping::status(name), Ok(None));
+    let is_anothers =
+        mapping::lies_on(name).is_ok_and(|devices| !devices.is_empty() && devices != [header.devnum]);
+    if is_gone || is_anothers { error } else { undo(cryptsetup, name, header, error) }
 }

@@ -18,6 +18,7 @@ mod program;
 mod qmp;
 mod report;
 mod scenarios;
+mod stand_in;
 mod udevdb;
 mod wait;
 

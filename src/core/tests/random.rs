@@ -46,6 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Some(ErrorKind::Io)),
         1 => Just(Some(ErrorKind::Absent)),
         1 => Just(Some(ErrorKind::TimedOut)),
+        1 => Just(Some(ErrorKind::Other)),
     ];
     let wish = prop_oneof![Just(Wish::Locked), Just(Wish::LockedLater), Just(Wish::Ejected)];
     let time = prop_oneof![Just(0), Just(1), 200..1500_u64, 5_000..40_000_u64];

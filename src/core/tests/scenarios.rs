@@ -374,7 +374,10 @@ fn twins_are_refused_and_shown() {
 fn what_an_earlier_run_left_mounted_expires_as_if_it_were_new() {
     let mut world = World::new();
     let seq = world.plug("near");
-    world.open.insert("mydisks-a".into(), Open { slot: A, disk: Some(seq), partition: None, mount: 7 });
+    world.open.insert(
+        "mydisks-a".into(),
+        Open { slot: A, disk: Some(seq), partition: None, mount: 7, is_left: false },
+    );
     world.mounted.insert(A, 7);
     let opened = crate::disk::Opened {
         mapping: Some("mydisks-a".into()),
@@ -497,4 +500,34 @@ fn a_disk_that_is_pulled_while_it_is_unmounted_is_done_with_once() {
         world.end_job(only_job(&world), None);
         assert!(world.open.is_empty() && world.mounted.is_empty());
     }
+}
+
+#[test]
+fn what_a_job_that_failed_has_left_open_is_locked_without_anybody_asking() {
+    let mut world = World::new();
+    world.plug("near");
+    world.enter(A, Hold::Nothing);
+    world.end_job(only_job(&world), Some(ErrorKind::Other));
+    assert_eq!(world.errors, [libc::EIO]);
+    assert_eq!(state(&world, A), MountState::Failed);
+    let error = world.core.snapshot().mounts[0].error.clone().unwrap();
+    assert!(error.contains("could not be locked"), "{error}");
+    world.pass(Duration::from_secs(2));
+    world.end_job(only_job(&world), Some(ErrorKind::Busy));
+    world.pass(Duration::from_secs(3));
+    world.end_job(only_job(&world), None);
+    assert!(world.open.is_empty() && world.core.next_wakeup().is_none());
+}
+
+#[test]
+fn what_a_job_that_failed_has_left_open_is_taken_over_by_the_next_access() {
+    let mut world = World::new();
+    world.plug("near");
+    world.enter(A, Hold::Nothing);
+    world.end_job(only_job(&world), Some(ErrorKind::Other));
+    mount(&mut world, A);
+    assert_eq!(world.open.len(), 1, "the same mapping");
+    world.pass(Duration::from_secs(5));
+    assert!(world.jobs.is_empty(), "it is not locked under the mount");
+    assert_eq!(state(&world, A), MountState::Mounted);
 }

@@ -79,7 +79,10 @@ pub(super) struct Open {
     pub(super) slot: SlotId,
     pub(super) disk: Option<DiskSeq>,
     pub(super) partition: Option<u32>,
+    /// The last one that was made of it.
     pub(super) mount: MountId,
+    /// None has been: the job that opened it failed.
+    pub(super) is_left: bool,
 }
 
 #[derive(Clone)]
@@ -368,8 +371,9 @@ impl World {
             }
             Job::Lock(mapping) => {
                 let is_back = self.back.contains(&slot) && self.mounted.contains_key(&slot);
+                let is_left = mapping.as_ref().is_some_and(|mapping| self.open[mapping].is_left);
                 let result = match error {
-                    _ if self.moved.contains_key(&slot) || is_back => {
+                    _ if !is_left && (self.moved.contains_key(&slot) || is_back) => {
                         LockResult::Held("mounted elsewhere".into())
                     }
                     None => {
@@ -414,6 +418,14 @@ impl World {
             error => error,
         };
         match error {
+            // It was opened, and could not be put away again.
+            Some(kind @ ErrorKind::Other) => {
+                let (_, opened) = self.open(slot, order, true);
+                self.send(Event::Prepared {
+                    job,
+                    result: Err(failure(kind).and_left(Some(opened), "it hangs")),
+                });
+            }
             Some(kind) => {
                 self.send(Event::Prepared { job, result: Err(failure(kind)) });
             }
@@ -422,17 +434,22 @@ impl World {
     }
 
     fn is_prepared(&mut self, job: JobId, slot: SlotId, order: &Order) {
+        let (mount, opened) = self.open(slot, order, false);
+        self.jobs.insert(job, (slot, Job::Attach(opened.mapping.clone().unwrap())));
+        let detached =
+            Detached { mount, opened, filesystem: "ext4".into(), read_only: false, notes: Vec::new() };
+        self.send(Event::Prepared { job, result: Ok(detached) });
+    }
+
+    fn open(&mut self, slot: SlotId, order: &Order, fails: bool) -> (MountId, Opened) {
         let disk = disk_of(order);
         let mount = self.number();
         // Reused if it is open on that disk, and under another name if it is open on another.
         let reused = self.open.iter().find(|(_, open)| open.slot == slot && open.disk == disk);
+        let is_left = fails && reused.is_none_or(|(_, open)| open.is_left);
         let mapping = reused.map_or_else(|| format!("mapping {mount}"), |(name, _)| name.clone());
-        self.open.insert(mapping.clone(), Open { slot, disk, partition: order.partition, mount });
-        let opened = Opened { mapping: Some(mapping.clone()), ..Opened::default() };
-        let detached =
-            Detached { mount, opened, filesystem: "ext4".into(), read_only: false, notes: Vec::new() };
-        self.jobs.insert(job, (slot, Job::Attach(mapping)));
-        self.send(Event::Prepared { job, result: Ok(detached) });
+        self.open.insert(mapping.clone(), Open { slot, disk, partition: order.partition, mount, is_left });
+        (mount, Opened { mapping: Some(mapping), ..Opened::default() })
     }
 
     fn check(&mut self, action: &Action) {
@@ -603,7 +620,7 @@ pub(super) fn disk_of(order: &Order) -> Option<DiskSeq> {
 }
 
 fn failure(kind: ErrorKind) -> DiskError {
-    DiskError { kind, message: format!("{kind:?}") }
+    DiskError::new(kind, format!("{kind:?}"))
 }
 
 /// A disk whose id is `id` and whose UUID begins with the first two letters of it.

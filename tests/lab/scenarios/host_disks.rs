@@ -1,6 +1,7 @@
 //! The host's disks, from the plug to the locked disk: what a person at the machine sees.
 
 mod access;
+mod cryptsetup_faults;
 mod hands;
 mod leaving;
 mod lifetime;
@@ -107,6 +108,16 @@ pub(crate) const HANDS: &[Scenario] = scenarios![
     hands::disk_that_is_pulled_while_it_is_covered_is_unmounted_when_it_is_not,
     hands::disk_that_becomes_read_only_is_shown_so_and_the_log_says_why,
     hands::root_that_is_taken_away_lazily_by_hand_leaves_nothing_unlocked,
+];
+
+/// What goes wrong with the programs and the kernel.
+pub(crate) const FAULTS: &[Scenario] = scenarios![
+    cryptsetup_faults::cryptsetup_that_cannot_be_run_is_told_and_the_next_access_succeeds,
+    cryptsetup_faults::however_cryptsetup_ends_its_caller_is_told_and_nothing_is_left,
+    cryptsetup_faults::mapping_that_a_crash_left_is_locked_or_taken_over,
+    cryptsetup_faults::cryptsetup_that_hangs_is_killed_when_its_caller_has_waited_long_enough,
+    cryptsetup_faults::disk_that_cannot_be_locked_is_told_and_tried_again,
+    cryptsetup_faults::close_that_hangs_is_killed_and_tried_again,
 ];
 
 const KEY: &[u8] = b"correct horse battery staple\n";

@@ -34,6 +34,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "pulls", scenarios: host_disks::PULLS },
     Group { name: "leaving", scenarios: host_disks::LEAVING },
     Group { name: "hands", scenarios: host_disks::HANDS },
+    Group { name: "faults", scenarios: host_disks::FAULTS },
     Group { name: "facts", scenarios: facts::SCENARIOS },
     Group { name: "mix", scenarios: mix::SCENARIOS },
 ];

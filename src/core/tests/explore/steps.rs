@@ -178,6 +178,7 @@ fn ends(world: &World, slot: SlotId, work: &Job) -> Vec<End> {
                 ErrorKind::Busy,
                 ErrorKind::TimedOut,
                 ErrorKind::Io,
+                ErrorKind::Other,
             ]);
             if !world.mounted.contains_key(&slot) {
                 ends.push(End::PreparedAlthoughPulled);
