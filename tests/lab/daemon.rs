@@ -126,7 +126,7 @@ pub(crate) fn mount_by_fstab() -> Outcome<Finished> {
 }
 
 /// Not `create_dir_all`, which wants to look into what may be a dead root.
-fn make_mountpoint() -> Outcome {
+pub(crate) fn make_mountpoint() -> Outcome {
     match fs::create_dir(MOUNTPOINT) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
         _ => Ok(()),

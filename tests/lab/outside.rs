@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::Outcome;
 use crate::report::{self, Line};
-use crate::scenarios::{Group, Scenario, mix};
+use crate::scenarios::{Group, Init, Scenario, mix};
 
 /// Boot and coldplug of an emulated machine on a busy host.
 const BOOT: Duration = Duration::from_secs(120);
@@ -65,7 +65,8 @@ fn run_group(group: &Group, mut rest: Vec<&'static Scenario>, tally: &Mutex<Tall
     while !rest.is_empty() {
         let names = rest.iter().map(|scenario| scenario.name);
         let limit = BOOT + rest.iter().map(|scenario| scenario.limit).sum::<Duration>();
-        let mut machine = Machine::boot(limit, ["--inside", group.name].into_iter().chain(names))?;
+        let mut machine =
+            Machine::boot(limit, group.init, ["--inside", group.name].into_iter().chain(names))?;
         let mut running = None;
         let mut ended = 0;
         boots += 1;
@@ -110,7 +111,7 @@ fn run_group(group: &Group, mut rest: Vec<&'static Scenario>, tally: &Mutex<Tall
 
 /// Runs the narrated demonstration; true if it came to its end.
 pub(crate) fn demo() -> Outcome<bool> {
-    let mut machine = Machine::boot(BOOT * 2, ["--demo-inside"])?;
+    let mut machine = Machine::boot(BOOT * 2, Init::Bare, ["--demo-inside"])?;
     let mut shown = 0;
     let status = machine.follow(|share| {
         let text = fs::read_to_string(share.join("demo")).unwrap_or_default();
@@ -156,11 +157,19 @@ struct Machine {
 }
 
 impl Machine {
-    fn boot<'a>(limit: Duration, arguments: impl IntoIterator<Item = &'a str>) -> Outcome<Machine> {
+    fn boot<'a>(
+        limit: Duration,
+        init: Init,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Outcome<Machine> {
         let share = tempfile::Builder::new().prefix("mydisks-lab.").tempdir()?;
         let console = File::create(console_of(share.path()))?;
         let settings = mix::settings();
         let launcher = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/vm.sh");
+        let mut append = env::var("LAB_APPEND").unwrap_or_default();
+        if init == Init::Systemd {
+            append.push_str(" lab.systemd");
+        }
         let child = Command::new(&launcher)
             .arg("-t")
             .arg(limit.as_secs().to_string())
@@ -169,6 +178,7 @@ impl Machine {
             .arg(std::env::current_exe()?)
             .args(arguments)
             .env("LAB_SHARE", share.path())
+            .env("LAB_APPEND", append)
             .stdin(Stdio::null())
             .stdout(console.try_clone()?)
             .stderr(console)

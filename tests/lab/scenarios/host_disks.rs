@@ -10,6 +10,7 @@ mod pulls;
 mod refusals;
 mod reload;
 mod status;
+mod systemd;
 mod udev;
 
 use std::fs;
@@ -118,6 +119,15 @@ pub(crate) const FAULTS: &[Scenario] = scenarios![
     cryptsetup_faults::cryptsetup_that_hangs_is_killed_when_its_caller_has_waited_long_enough,
     cryptsetup_faults::disk_that_cannot_be_locked_is_told_and_tried_again,
     cryptsetup_faults::close_that_hangs_is_killed_and_tried_again,
+];
+
+/// In a machine whose process 1 is systemd.
+pub(crate) const SYSTEMD: &[Scenario] = scenarios![
+    systemd::line_of_fstab_is_a_mount_unit_that_starts_and_stops,
+    systemd::line_of_fstab_is_unmounted_by_hand_without_a_word_to_systemd,
+    systemd::killed_service_is_started_again_and_takes_over_what_is_mounted,
+    systemd::unit_of_a_disk_that_was_pulled_does_not_unmount_the_next,
+    systemd::disk_that_systemd_unmounts_is_locked,
 ];
 
 const KEY: &[u8] = b"correct horse battery staple\n";

@@ -23,20 +23,31 @@ pub(crate) struct Scenario {
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) scenarios: &'static [Scenario],
+    pub(crate) init: Init,
+}
+
+/// Process 1 of a group's machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// lab-init, beside the launcher: udev and nothing else.
+    Bare,
+    /// systemd.
+    Systemd,
 }
 
 /// All there are.
 /// They are begun in this order, the long ones first.
 pub(crate) const GROUPS: &[Group] = &[
-    Group { name: "host_disks", scenarios: host_disks::SCENARIOS },
-    Group { name: "guests", scenarios: guests::SCENARIOS },
-    Group { name: "suites", scenarios: SUITES },
-    Group { name: "pulls", scenarios: host_disks::PULLS },
-    Group { name: "leaving", scenarios: host_disks::LEAVING },
-    Group { name: "hands", scenarios: host_disks::HANDS },
-    Group { name: "faults", scenarios: host_disks::FAULTS },
-    Group { name: "facts", scenarios: facts::SCENARIOS },
-    Group { name: "mix", scenarios: mix::SCENARIOS },
+    Group { name: "host_disks", scenarios: host_disks::SCENARIOS, init: Init::Bare },
+    Group { name: "guests", scenarios: guests::SCENARIOS, init: Init::Bare },
+    Group { name: "suites", scenarios: SUITES, init: Init::Bare },
+    Group { name: "pulls", scenarios: host_disks::PULLS, init: Init::Bare },
+    Group { name: "leaving", scenarios: host_disks::LEAVING, init: Init::Bare },
+    Group { name: "hands", scenarios: host_disks::HANDS, init: Init::Bare },
+    Group { name: "faults", scenarios: host_disks::FAULTS, init: Init::Bare },
+    Group { name: "systemd", scenarios: host_disks::SYSTEMD, init: Init::Systemd },
+    Group { name: "facts", scenarios: facts::SCENARIOS, init: Init::Bare },
+    Group { name: "mix", scenarios: mix::SCENARIOS, init: Init::Bare },
 ];
 
 /// They take minutes under emulation.
@@ -54,7 +65,7 @@ const SUITES: &[Scenario] = &[
 ];
 
 /// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls` runs the rest.
-pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "guests", "mix", "suites"];
+pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "guests", "mix", "suites", "systemd"];
 
 /// Registers functions of the modules beside it under their own names.
 macro_rules! scenarios {
