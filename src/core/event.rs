@@ -228,6 +228,10 @@ pub struct Detached {
 pub enum UnmountResult {
     /// It is gone from the name directory.
     Gone,
+    /// The same, and after that the disk of [`Action::Unmount`] was not there any more.
+    GoneWithDisk,
+    /// The same, and the disk is there, but does not keep what it was given; a sentence's end that says why.
+    GoneUnsaved(String),
     /// It was not there any more: somebody else has unmounted it, or moved it away.
     NotThere,
     /// Not used since the last look, or marked for the next (`MNT_EXPIRE`, EAGAIN): still mounted.
@@ -319,6 +323,8 @@ pub enum Action {
         mount: MountId,
         /// How.
         how: Unmount,
+        /// To be asked after that whether it has got everything; `None` = nothing can be lost, or that is told already.
+        disk: Option<Opened>,
     },
     /// Close the mapping and see the loop device go.
     Lock {

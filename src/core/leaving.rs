@@ -133,9 +133,9 @@ impl Slot {
 
     /// It is unmounted and locked: the commands that are left want it ejected.
     pub(super) fn locked_for_commands(&mut self, shared: &mut Shared) {
+        let reply = self.unless_lost(Ok(format!("{} is unmounted and locked", self.config.name)));
         for command in self.take_commands(|command| command.wish != Wish::Ejected) {
-            let text = format!("{} is unmounted and locked", self.config.name);
-            shared.act(Action::Reply(command.id, Ok(text)));
+            shared.act(Action::Reply(command.id, reply.clone()));
         }
     }
 
@@ -207,6 +207,7 @@ impl Slot {
     }
 
     fn ejected_for_commands(&mut self, reply: Result<String, String>, shared: &mut Shared) {
+        let reply = self.unless_lost(reply);
         for command in self.commands.drain(..) {
             shared.act(Action::Reply(command.id, reply.clone()));
         }

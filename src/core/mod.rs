@@ -6,6 +6,7 @@ mod event;
 mod guests;
 mod inventory;
 mod leaving;
+mod loss;
 mod outside;
 mod reload;
 mod shared;

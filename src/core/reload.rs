@@ -285,7 +285,7 @@ impl Slot {
     fn go(&mut self) {
         self.membership = Membership::Gone;
         self.failure = None;
-        self.pulled_in_use = None;
+        self.loss = None;
         // Its number stays for ever, so little else should.
         self.config = Arc::new(Mount {
             name: self.config.name.clone(),

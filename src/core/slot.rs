@@ -118,8 +118,8 @@ pub(super) struct Slot {
     pub(super) covered: Option<String>,
     /// The mount that somebody else took away from the name: he may bring it back.
     pub(super) taken: Option<Box<Taken>>,
-    /// That a disk was pulled in use, until the name is used again.
-    pub(super) pulled_in_use: Option<String>,
+    /// What may be lost of a disk, and how, until the name is used again.
+    pub(super) loss: Option<String>,
     /// The last trigger that was answered with [`Answer::Retry`].
     pub(super) last_retry: Option<Instant>,
 }
@@ -141,7 +141,7 @@ impl Slot {
             gone: None,
             covered: None,
             taken: None,
-            pulled_in_use: None,
+            loss: None,
             last_retry: None,
         }
     }
@@ -302,7 +302,7 @@ impl Slot {
         match result {
             Ok(attached) => {
                 self.failure = None;
-                self.pulled_in_use = None;
+                self.loss = None;
                 self.residues.retain(|residue| !same(&residue.opened, &in_use.detached.opened));
                 let pulled = !shared.inventory.is_present(in_use.place);
                 let what = match in_use.place {
@@ -390,7 +390,11 @@ impl Slot {
         let State::Mounted { in_use, since, attached, .. } = &self.state else { return };
         let (in_use, since, attached) = (in_use.clone(), *since, *attached);
         let job = shared.next_job(self.id);
-        shared.act(Action::Unmount { job, slot: self.id, mount: in_use.detached.mount, how });
+        // An image is no disk that is pulled.
+        let can_lose =
+            in_use.place.is_some() && shared.inventory.is_present(in_use.place) && !in_use.detached.read_only;
+        let disk = can_lose.then(|| in_use.detached.opened.clone());
+        shared.act(Action::Unmount { job, slot: self.id, mount: in_use.detached.mount, how, disk });
         self.state = State::Unmounting { job, in_use, since, attached, how };
     }
 
@@ -402,8 +406,9 @@ impl Slot {
         }
         let (in_use, since, attached, how) = (in_use.clone(), *since, *attached, *how);
         let name = self.config.name.clone();
+        self.tell_loss(&in_use, &result, shared);
         let refusal = match result {
-            UnmountResult::Gone => {
+            UnmountResult::Gone | UnmountResult::GoneWithDisk | UnmountResult::GoneUnsaved(_) => {
                 self.gone = Some(shared.now.monotonic);
                 let why = if how == Unmount::Expire { " after disuse" } else { "" };
                 shared.log(Level::Info, format!("{name}: unmounted{why}"));
@@ -544,33 +549,6 @@ impl Slot {
         }
     }
 
-    /// The disk that this slot holds has been pulled.
-    pub(super) fn pulled(&mut self, shared: &mut Shared) {
-        match &self.state {
-            State::Preparing { job, .. } => {
-                shared.act(Action::Cancel(*job));
-                let name = &self.config.name;
-                shared.log(Level::Warning, format!("{name}: its disk was pulled while it was being opened"));
-            }
-            State::Mounted { in_use, .. } => {
-                let text = pulled_text(in_use, "mounted");
-                self.tell_pulled(text, shared);
-                self.unmount(Unmount::Lazy, shared);
-            }
-            State::Unmounting { in_use, .. } => {
-                let text = pulled_text(in_use, "being unmounted");
-                self.tell_pulled(text, shared);
-            }
-            // The results of the jobs under way find that it is not there.
-            _ => {}
-        }
-    }
-
-    fn tell_pulled(&mut self, text: String, shared: &mut Shared) {
-        shared.log(Level::Error, format!("{}: {text}", self.config.name));
-        self.pulled_in_use = Some(text);
-    }
-
     /// Whatever is due at this moment.
     pub(super) fn tick(&mut self, shared: &mut Shared) {
         let now = shared.now.monotonic;
@@ -656,13 +634,6 @@ impl Slot {
     pub(super) fn is_closed(&self) -> bool {
         self.state == State::Idle && self.residues.is_empty()
     }
-}
-
-/// What happened to a disk, and what may be lost.
-fn pulled_text(in_use: &InUse, doing: &str) -> String {
-    let device = in_use.detached.opened.device.display();
-    let lost = if in_use.detached.read_only { "" } else { ": what was written last may be lost" };
-    format!("{device} was pulled while {doing}{lost}")
 }
 
 /// Whether closing one closes the other.

@@ -282,10 +282,10 @@ impl Core {
     }
 }
 
-/// That a disk was pulled, and what is wrong now.
+/// What may be lost, and what is wrong now.
 fn error(slot: &Slot) -> Option<String> {
     let residue = slot.residues.first().map(|residue| &residue.message);
     let now = residue.or_else(|| slot.failure.as_ref().map(|failure| &failure.message));
-    let all: Vec<_> = slot.pulled_in_use.iter().chain(&slot.covered).chain(now).map(String::as_str).collect();
+    let all: Vec<_> = slot.loss.iter().chain(&slot.covered).chain(now).map(String::as_str).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }

@@ -20,7 +20,7 @@ use crate::core::{
 use crate::device::DiskSeq;
 use crate::disk::unmount::{self, Expire};
 use crate::disk::{
-    self, Cancel, Closing, DiskError, EjectError, ErrorKind, Locked, Opened, Order, Prepared, holders,
+    self, Cancel, Closing, DiskError, EjectError, ErrorKind, Locked, Opened, Order, Prepared, Saved, holders,
 };
 use crate::fuse::{Names, Replies};
 
@@ -82,10 +82,24 @@ impl Jobs {
         self.tell(job, Next::Abandon);
     }
 
-    pub(super) fn unmount(self: &Arc<Self>, job: JobId, slot: SlotId, mount: MountId, how: Unmount) {
+    /// `disk`: to be asked after that whether it has got everything.
+    pub(super) fn unmount(
+        self: &Arc<Self>,
+        job: JobId,
+        slot: SlotId,
+        mount: MountId,
+        how: Unmount,
+        disk: Option<Opened>,
+    ) {
         let path = self.path(slot);
         self.spawn(
-            move || Event::Unmounted { job, result: take_away(&path, mount, how) },
+            move || {
+                let result = match (take_away(&path, mount, how), &disk) {
+                    (UnmountResult::Gone, Some(disk)) => gone(disk),
+                    (result, _) => result,
+                };
+                Event::Unmounted { job, result }
+            },
             move |why| Event::Unmounted { job, result: UnmountResult::Failed(why) },
         );
     }
@@ -259,6 +273,14 @@ fn take_away(path: &Path, mount: MountId, how: Unmount) -> UnmountResult {
         unmount::Unmount::Busy => UnmountResult::Busy(holders::of_mount(mount)),
         unmount::Unmount::Covered(by) => UnmountResult::Covered(by),
         unmount::Unmount::Error(error) => failed(error),
+    }
+}
+
+fn gone(disk: &Opened) -> UnmountResult {
+    match disk::saved(disk) {
+        Saved::Yes => UnmountResult::Gone,
+        Saved::Pulled => UnmountResult::GoneWithDisk,
+        Saved::Failed(error) => UnmountResult::GoneUnsaved(error.message),
     }
 }
 

@@ -264,7 +264,9 @@ impl Shell {
             Action::Cancel(job) => self.jobs.cancel(job),
             Action::Attach { job, first } => self.jobs.attach(job, first),
             Action::Abandon(job) => self.jobs.abandon(job),
-            Action::Unmount { job, slot, mount, how } => self.jobs.unmount(job, slot, mount, how),
+            Action::Unmount { job, slot, mount, how, disk } => {
+                self.jobs.unmount(job, slot, mount, how, disk);
+            }
             Action::Lock { job, opened, deferred } => self.jobs.lock(job, opened, deferred),
             Action::Eject { job, disk, sequence } => self.jobs.eject(job, disk, sequence),
             Action::Guest(action) => self.guests.act(action),

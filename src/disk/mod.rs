@@ -26,6 +26,7 @@ mod node;
 mod options;
 mod prepare;
 mod program;
+mod saved;
 mod unlock;
 pub mod unmount;
 mod xfs;
@@ -43,6 +44,7 @@ pub use eject::{EjectError, Ejected, eject};
 pub use error::{DiskError, ErrorKind};
 pub use lock::{Closing, Locked, lock, lock_with};
 pub use prepare::{prepare, prepare_with};
+pub use saved::{Saved, saved};
 
 /// Where the bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]

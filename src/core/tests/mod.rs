@@ -6,6 +6,7 @@ mod guest_random;
 mod guests;
 mod hypervisor;
 mod leaving;
+mod loss;
 mod outside;
 mod random;
 mod reloads;

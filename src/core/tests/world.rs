@@ -360,6 +360,14 @@ impl World {
                         UnmountResult::Busy("pid 1 (root, vim): open file /x".into())
                     }
                     Some(ErrorKind::Io) if there && how == Unmount::Expire => UnmountResult::Marked,
+                    Some(ErrorKind::Absent) if there => {
+                        self.mounted.remove(&slot);
+                        UnmountResult::GoneWithDisk
+                    }
+                    Some(ErrorKind::Damaged) if there => {
+                        self.mounted.remove(&slot);
+                        UnmountResult::GoneUnsaved("input/output error".into())
+                    }
                     Some(_) if there => UnmountResult::Failed("it failed".into()),
                     _ if !there => UnmountResult::NotThere,
                     _ => {
@@ -476,9 +484,13 @@ impl World {
                 let Job::Attach(mapping) = &job.1 else { panic!("abandoned: {job:?}") };
                 job.1 = Job::Lock(Some(mapping.clone()));
             }
-            Action::Unmount { job, slot, mount, how } => {
+            Action::Unmount { job, slot, mount, how, disk } => {
                 let grace = self.last_retry.get(slot).is_none_or(|&last| self.elapsed >= last + slot::GRACE);
                 assert!(grace || *how == Unmount::Lazy, "unmounted within a second of a trigger");
+                let of = self.open.values().find(|open| open.mount == *mount).and_then(|open| open.disk);
+                // A mapping that is mounted a second time is known here by that mount only.
+                let is_there = of.is_none_or(|seq| self.disks.contains_key(&seq));
+                assert!(disk.is_none() || is_there, "only a disk that is there is asked after it");
                 self.add_job(*job, *slot, Job::Unmount(*mount, *how));
             }
             Action::Lock { job, opened, .. } => {

@@ -74,6 +74,8 @@ pub(crate) const PULLS: &[Scenario] = scenarios![
     pulls::pulled_while_it_is_unlocked_its_caller_gets_the_next_disk,
     midway::pulled_while_probed_its_caller_learns_that_at_once,
     midway::pulled_while_its_file_system_is_mounted_its_caller_learns_that_at_once,
+    midway::pulled_while_unmounted_it_is_said_what_may_be_lost,
+    midway::pulled_while_unmounted_after_disuse_it_is_said_what_may_be_lost,
     pulls::pulled_while_mounted_it_is_said_what_may_be_lost,
     pulls::pulled_while_read_the_reader_gets_eio_and_the_name_is_free,
     pulls::pulled_while_written_the_writer_gets_an_error_and_the_name_is_free,

@@ -142,7 +142,7 @@ impl View<'_> {
             covered,
             taken,
             // Only shown.
-            pulled_in_use: _,
+            loss: _,
             last_retry,
         } = slot;
         self.put(id.0);

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::steps::{End, Step};
 use crate::core::slot::{Slot, State};
 use crate::core::tests::world::{Job, World};
+use crate::disk::ErrorKind;
 
 const FILE: &str = "ARCHITECTURE.md";
 const BEGIN: &str = "<!-- The states of a slot: written by a test -->\n";
@@ -107,6 +108,7 @@ pub(super) fn because(before: &World, step: Step) -> &'static str {
             (Job::Prepare(_), End::PreparedAlthoughPulled | End::Well) => "prepared",
             (Job::Attach(_), End::Badly(_)) => "not attached",
             (Job::Attach(_), _) => "attached",
+            (Job::Unmount(..), End::Badly(ErrorKind::Absent)) => "unmounted",
             (Job::Unmount(..), End::Badly(_)) => "not unmounted",
             (Job::Unmount(..), _) => "unmounted",
             (Job::Lock(_), End::Badly(_)) => "not locked",

@@ -186,9 +186,11 @@ fn ends(world: &World, slot: SlotId, work: &Job) -> Vec<End> {
             ends
         }
         Job::Attach(_) => also(&[ErrorKind::Other]),
-        // Marked, busy, failed: see `World::end_job`.
-        Job::Unmount(_, Unmount::Expire) => also(&[ErrorKind::Io, ErrorKind::Busy, ErrorKind::Other]),
-        Job::Unmount(_, Unmount::Now) => also(&[ErrorKind::Busy, ErrorKind::Other]),
+        // Marked, busy, failed, gone with its disk: see `World::end_job`. Gone and not saved decides nothing else.
+        Job::Unmount(_, Unmount::Expire) => {
+            also(&[ErrorKind::Io, ErrorKind::Busy, ErrorKind::Other, ErrorKind::Absent])
+        }
+        Job::Unmount(_, Unmount::Now) => also(&[ErrorKind::Busy, ErrorKind::Other, ErrorKind::Absent]),
         Job::Unmount(_, Unmount::Lazy) => also(&[ErrorKind::Other]),
         Job::Eject(_) => also(&[ErrorKind::Busy, ErrorKind::Other]),
         Job::Lock(_) => {

@@ -8,13 +8,16 @@ use std::thread;
 
 use rustix::io::Errno;
 
-use super::{KEY, config, is_mounted, key_line, list, name, wait_for_state};
+use super::{KEY, config, is_mounted, key_line, list, name, status_of, wait_for_state};
 use crate::daemon;
 use crate::disks::{Filesystem, Lock, Recipe};
 use crate::lab::Lab;
+use crate::program::Program;
 use crate::qmp::Plugged;
 use crate::wait::{self, PATIENCE};
 use crate::{Outcome, mounts};
+
+const LOST: &str = "was pulled while being unmounted: what was written last may be lost";
 
 pub(super) fn pulled_while_probed_its_caller_learns_that_at_once(lab: &mut Lab) -> Outcome {
     // Of what is not encrypted its driver is the judge.
@@ -26,6 +29,54 @@ pub(super) fn pulled_while_its_file_system_is_mounted_its_caller_learns_that_at_
     lab: &mut Lab,
 ) -> Outcome {
     pulled_while_opened(lab, &Recipe::plain(Filesystem::Ext4), |_| is_in(libc::SYS_fsconfig))
+}
+
+pub(super) fn pulled_while_unmounted_it_is_said_what_may_be_lost(lab: &mut Lab) -> Outcome {
+    let recipe = Recipe::plain(Filesystem::Ext4).locked(Lock::Luks2, KEY);
+    let backing = lab.disk(&recipe)?;
+    let disk = written_and_slow(lab, &backing, &key_line()?)?;
+    let (sender, ended) = mpsc::channel();
+    let umount = Program::new(daemon::BINARY).args(["umount", "backup"]);
+    thread::spawn(move || sender.send(umount.finish()));
+    pulled_in_umount2(lab, &disk)?;
+    let reply = ended.recv_timeout(PATIENCE)??;
+    assert_eq!(reply.code, Some(1), "{reply:?}");
+    assert!(reply.stderr.contains(LOST), "{reply:?}");
+    loss_is_told()?;
+    works_again(lab, &backing)
+}
+
+pub(super) fn pulled_while_unmounted_after_disuse_it_is_said_what_may_be_lost(lab: &mut Lab) -> Outcome {
+    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
+    let disk = written_and_slow(lab, &backing, "idle-timeout = \"1s\"")?;
+    pulled_in_umount2(lab, &disk)?;
+    loss_is_told()?;
+    works_again(lab, &backing)
+}
+
+/// Mounted, and the kernel has much to write to it, which will take seconds.
+fn written_and_slow(lab: &mut Lab, backing: &Path, more: &str) -> Outcome<Plugged> {
+    let disk = lab.plug(backing, "DISK")?;
+    lab.start(&config("DISK", more))?;
+    fs::write(name("backup").join("written"), vec![0x55; 1 << 20])?;
+    lab.slow_down(&disk)?;
+    Ok(disk)
+}
+
+fn pulled_in_umount2(lab: &mut Lab, disk: &Plugged) -> Outcome {
+    wait::until_true("the daemon to unmount", PATIENCE, || is_in(libc::SYS_umount2))?;
+    lab.pull(disk)
+}
+
+fn loss_is_told() -> Outcome {
+    wait_for_state("backup", "absent")?;
+    assert!(!is_mounted("backup"));
+    assert_eq!(mounts::mappings(), [] as [&str; 0]);
+    let text = daemon::log_text();
+    assert_eq!(text.matches(LOST).count(), 1, "{text}");
+    let status = status_of("backup")?;
+    assert!(status["error"].as_str().is_some_and(|error| error.contains(LOST)), "{status}");
+    Ok(())
 }
 
 /// `is_midway`: the daemon is where it has to be for the pull.

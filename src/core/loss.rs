@@ -1,0 +1,69 @@
+//! What may be lost with a disk that is pulled or fails while a slot has it open: it is told in the log, in the status
+//! until the name is used again, and to whoever wanted the disk unmounted.
+
+use super::event::{Action, Level, Unmount, UnmountResult};
+use super::shared::Shared;
+use super::slot::{InUse, Slot, State};
+
+/// How a sentence ends that tells of a loss.
+const LOST: &str = ": what was written last may be lost";
+
+impl Slot {
+    /// The disk that this slot holds has been pulled.
+    pub(super) fn pulled(&mut self, shared: &mut Shared) {
+        match &self.state {
+            State::Preparing { job, .. } => {
+                shared.act(Action::Cancel(*job));
+                let name = &self.config.name;
+                shared.log(Level::Warning, format!("{name}: its disk was pulled while it was being opened"));
+            }
+            State::Mounted { in_use, .. } => {
+                let text = pulled_text(in_use, "mounted");
+                self.tell(text, shared);
+                self.unmount(Unmount::Lazy, shared);
+            }
+            State::Unmounting { in_use, .. } => {
+                let text = pulled_text(in_use, "being unmounted");
+                self.tell(text, shared);
+            }
+            // The results of the jobs under way find that it is not there.
+            _ => {}
+        }
+    }
+
+    fn tell(&mut self, text: String, shared: &mut Shared) {
+        shared.log(Level::Error, format!("{}: {text}", self.config.name));
+        self.loss = Some(text);
+    }
+
+    /// The kernel unmounts a disk that it can no longer write to as if all was well.
+    pub(super) fn tell_loss(&mut self, in_use: &InUse, result: &UnmountResult, shared: &mut Shared) {
+        if !shared.inventory.is_present(in_use.place) {
+            // It was told when the news of the pull came.
+            return;
+        }
+        match result {
+            UnmountResult::GoneWithDisk => self.tell(pulled_text(in_use, "being unmounted"), shared),
+            UnmountResult::GoneUnsaved(why) => {
+                let device = in_use.detached.opened.device.display();
+                self.tell(format!("{device} has failed while being unmounted ({why}){LOST}"), shared);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whoever wants a disk in safety is not told that all is well when it is not.
+    pub(super) fn unless_lost(&self, reply: Result<String, String>) -> Result<String, String> {
+        match (&self.loss, reply) {
+            (Some(loss), Ok(text)) => Err(format!("{text}, but {loss}")),
+            (_, reply) => reply,
+        }
+    }
+}
+
+/// What happened to a disk, and what may be lost.
+fn pulled_text(in_use: &InUse, doing: &str) -> String {
+    let device = in_use.detached.opened.device.display();
+    let lost = if in_use.detached.read_only { "" } else { LOST };
+    format!("{device} was pulled while {doing}{lost}")
+}
