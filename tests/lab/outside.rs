@@ -170,7 +170,10 @@ impl Machine {
         if init == Init::Systemd {
             append.push_str(" lab.systemd");
         }
-        let child = Command::new(&launcher)
+        // Killed, this program would leave it running for hours. The thread that begins it sees it end.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "TERM", "--"])
+            .arg(&launcher)
             .arg("-t")
             .arg(limit.as_secs().to_string())
             .arg("env")
