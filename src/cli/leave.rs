@@ -75,9 +75,12 @@ pub(super) fn reload(mountpoint: Option<&Path>) -> Result<(), String> {
     ask(&Request::Reload, &Patience { wait: None }, mountpoint)
 }
 
+/// How long a command waits for a disk that does not answer.
+const AT_MOST: Duration = Duration::from_secs(90);
+
 fn ask(request: &Request, patience: &Patience, mountpoint: Option<&Path>) -> Result<(), String> {
     let root = roots::find(mountpoint)?;
-    let limit = patience.wait.and_then(|Limit(limit)| limit);
+    let limit = patience.wait.map_or(Some(AT_MOST), |Limit(limit)| limit);
     let waiting = |why: &str| {
         // Nobody is left to tell if standard error is gone.
         let _ = writeln!(std::io::stderr(), "mydisks: waiting: {why}");

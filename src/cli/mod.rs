@@ -201,8 +201,11 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
         }
     }
     // umount(8) of a root that was left dead must find our helper.
-    if daemon.run() == End::Unmounted {
-        utab::unregister(&mountpoint);
+    match daemon.run() {
+        End::Unmounted => utab::unregister(&mountpoint),
+        End::Left => {}
+        // The log has said why.
+        End::GaveUp => return Err(String::new()),
     }
     Ok(())
 }

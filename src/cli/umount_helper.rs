@@ -68,7 +68,8 @@ pub(super) fn main(arguments: &[OsString]) -> ExitCode {
 
 fn umount(line: &Line) -> Result<(), String> {
     let root = roots::at(&line.directory)?;
-    match control::request(root.device, &Request::Stop, None, |_| {}) {
+    let waiting = |why: &str| eprintln!("umount.mydisks: {}: waiting: {why}", line.directory.display());
+    match control::request(root.device, &Request::Stop, None, waiting) {
         Ok(Reply::Done(_)) => Ok(()),
         Ok(Reply::Failed(why) | Reply::Waiting(why)) => Err(why),
         Err(ControlError::Unserved(_)) => roots::clear(&root),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Config;
 use crate::device::{Disk, DiskSeq, MountName, UsbDevice};
@@ -368,6 +368,10 @@ pub enum Action {
     Log(Level, String),
     /// End now, and leave mounts and mappings as they are.
     Leave,
+    /// The end waits for a job; it comes within this time, or is refused.
+    StillEnding(Duration),
+    /// End now, although a job does not come back from the kernel, and leave everything as it is.
+    GiveUp,
     /// Everything is closed: unmount the FUSE root and end, or report [`Event::RootBusy`].
     End(Option<CommandId>),
 }

@@ -69,7 +69,11 @@ impl Slot {
     /// The command waits no longer: without another one, what has not begun is not done.
     pub(super) fn gave_up(&mut self, id: CommandId, shared: &mut Shared) {
         for command in self.take_commands(|command| command.id == id) {
-            let why = command.told.unwrap_or_else(|| format!("{} is busy", self.config.name));
+            let name = &self.config.name;
+            let why = match self.under_way(shared) {
+                Some(job) => format!("{name}: {}", job.sentence(shared.now.monotonic)),
+                None => command.told.unwrap_or_else(|| format!("{name} is busy")),
+            };
             shared.act(Action::Reply(id, Err(format!("waited in vain: {why}"))));
         }
         if self.commands.is_empty() {

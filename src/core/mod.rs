@@ -12,6 +12,8 @@ mod reload;
 mod shared;
 mod slot;
 mod snapshot;
+mod stopping;
+mod under_way;
 mod waiting;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ use crate::config::{Config, OnExit};
 use guests::{Guests, Host};
 use shared::Shared;
 use slot::Slot;
+use stopping::Stop;
 
 /// All state of the daemon.
 #[derive(Debug)]
@@ -48,7 +51,7 @@ pub struct Core {
     timers: BTreeSet<(Instant, SlotId)>,
     /// Where each slot stands in `timers`.
     ticks: Vec<Option<Instant>>,
-    stop: Option<Option<CommandId>>,
+    stop: Option<Stop>,
     /// The last action of a stop has been given.
     ending: bool,
     /// Nobody can reach us any more: lock everything, however long it takes, and end.
@@ -172,7 +175,8 @@ impl Core {
         if self.ending {
             return None;
         }
-        self.timers.first().map(|&(at, _)| at).into_iter().chain(self.guests.next_wakeup()).min()
+        let first = self.timers.first().map(|&(at, _)| at);
+        [first, self.guests.next_wakeup(), self.next_of_stop()].into_iter().flatten().min()
     }
 
     /// What guests get and give back. The end of the daemon waits for none: what they have they keep.
@@ -302,83 +306,6 @@ impl Core {
         let names: Vec<_> =
             owners.filter_map(|owner| Some(self.slots.get(owner.0)?.config.name.as_str())).collect();
         (!names.is_empty()).then(|| names.join(", "))
-    }
-
-    fn begin_stop(&mut self, command: Option<CommandId>) {
-        if self.stop.is_some() {
-            if let Some(command) = command {
-                self.shared.act(Action::Reply(command, Err("is being unmounted already".to_owned())));
-            }
-            return;
-        }
-        self.stop = Some(command);
-        self.end_reloads();
-        self.shared.stopping = true;
-        self.shared.refusals.clear();
-        for number in 0..self.slots.len() {
-            self.with(SlotId(number), Slot::want_unmounted);
-        }
-    }
-
-    /// Ends as soon as no job is under way, and leaves what is mounted.
-    fn begin_leaving(&mut self) {
-        if self.stop.is_some() {
-            return;
-        }
-        self.stop = Some(None);
-        self.end_reloads();
-        self.shared.stopping = true;
-        self.shared.keeping = true;
-        for number in 0..self.slots.len() {
-            self.with(SlotId(number), |slot, shared| {
-                slot.refuse_commands("the daemon ends", shared);
-                slot.keep(shared);
-            });
-        }
-    }
-
-    /// Ends, or refuses to, once every slot is settled.
-    fn go_on_stopping(&mut self) {
-        let Some(command) = self.stop else { return };
-        if self.shared.keeping {
-            if !self.ending && self.slots.iter().all(Slot::is_at_rest) {
-                self.ending = true;
-                self.shared.log(Level::Info, "ends, and leaves what is mounted to the next run".to_owned());
-                self.shared.act(Action::Leave);
-            }
-            return;
-        }
-        let now = self.shared.now.monotonic;
-        if self.ending || !self.slots.iter().all(|slot| slot.is_settled(now)) {
-            return;
-        }
-        let open: Vec<_> = self.slots.iter().filter(|slot| !slot.is_closed()).collect();
-        if open.is_empty() {
-            self.ending = true;
-            for number in 0..self.slots.len() {
-                self.with(SlotId(number), |slot, shared| slot.refuse_commands("the daemon ends", shared));
-            }
-            self.shared.act(Action::End(command));
-            return;
-        }
-        if self.root_gone {
-            return;
-        }
-        let mut reasons = self.shared.refusals.clone();
-        if reasons.is_empty() {
-            reasons = open.iter().map(|slot| format!("{} is still open", slot.config.name)).collect();
-        }
-        self.refuse_stop(&reasons.join("; "));
-    }
-
-    fn refuse_stop(&mut self, why: &str) {
-        let Some(command) = self.stop.take() else { return };
-        self.shared.stopping = false;
-        self.ending = false;
-        self.shared.log(Level::Error, format!("not ended: {why}"));
-        if let Some(command) = command {
-            self.shared.act(Action::Reply(command, Err(why.to_owned())));
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! come of an event.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::event::{Action, Answer, JobId, Level, Now, RequestId, SlotId};
 use super::inventory::Inventory;
@@ -24,6 +24,13 @@ pub struct Line {
     pub text: String,
 }
 
+/// A job that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub(super) slot: SlotId,
+    pub(super) since: Instant,
+}
+
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Shared {
@@ -39,7 +46,7 @@ pub(super) struct Shared {
     /// Triggers since the start, for the metrics.
     pub(super) triggers: u64,
     pub(super) actions: Vec<Action>,
-    pub(super) jobs: HashMap<JobId, SlotId>,
+    pub(super) jobs: HashMap<JobId, Job>,
     pub(super) last_job: u64,
     pub(super) requests: HashMap<RequestId, SlotId>,
     /// Interrupts of requests that are not known (yet): the two come by different ways.
@@ -99,16 +106,16 @@ impl Shared {
     pub(super) fn next_job(&mut self, slot: SlotId) -> JobId {
         self.last_job += 1;
         let job = JobId(self.last_job);
-        self.jobs.insert(job, slot);
+        self.jobs.insert(job, Job { slot, since: self.now.monotonic });
         job
     }
 
     pub(super) fn slot_of_job(&self, job: JobId) -> Option<SlotId> {
-        self.jobs.get(&job).copied()
+        self.jobs.get(&job).map(|job| job.slot)
     }
 
     pub(super) fn job_ended(&mut self, job: JobId) -> Option<SlotId> {
-        self.jobs.remove(&job)
+        self.jobs.remove(&job).map(|job| job.slot)
     }
 
     /// A request waits from now on; whether an interrupt of it has come already.

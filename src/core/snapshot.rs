@@ -202,6 +202,11 @@ impl Core {
                 status.encrypted = Some(opened.mapping.is_some());
             }
         }
+        let now = self.shared.now.monotonic;
+        if let Some(slow) = slot.under_way(&self.shared).filter(|job| job.is_slow(now)) {
+            let known = status.error.into_iter();
+            status.error = Some(known.chain([slow.sentence(now)]).collect::<Vec<_>>().join("; "));
+        }
         status
     }
 

@@ -15,10 +15,9 @@ mod turns;
 mod workers;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Sender, bounded, unbounded};
 use thiserror::Error;
@@ -39,6 +38,9 @@ use timer::Timer;
 use turns::Turns;
 
 pub use log::{LogTarget, Logging, start_logging};
+
+/// How much longer a service manager is to wait than we do.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// Why the daemon cannot start. Nothing is left behind when it cannot.
 #[derive(Debug, Error)]
@@ -79,8 +81,9 @@ pub(crate) enum Message {
 pub struct Daemon {
     turns: Turns<Message>,
     timer: Arc<Timer>,
+    root_device: u64,
     /// The root is to be left as it is.
-    leaves: Arc<AtomicBool>,
+    left: Arc<OnceLock<End>>,
     /// Keep what they stand for alive.
     _monitor: Monitor,
     _control: control::Server,
@@ -102,6 +105,8 @@ pub enum End {
     Unmounted,
     /// Its root is dead, and what was mounted below it stays.
     Left,
+    /// The same, because a job does not come back from the kernel: its thread keeps the process from being gone.
+    GaveUp,
 }
 
 /// Does the core's actions.
@@ -114,7 +119,7 @@ struct Shell {
     callers: Sender<(RequestId, u32)>,
     root: Root,
     ending: Option<Option<CommandId>>,
-    leaves: Arc<AtomicBool>,
+    left: Arc<OnceLock<End>>,
 }
 
 /// The FUSE root's mount.
@@ -164,7 +169,7 @@ impl Daemon {
             preparing: Mutex::default(),
             workers: Arc::default(),
         });
-        let leaves = Arc::new(AtomicBool::new(false));
+        let left_root = Arc::new(OnceLock::new());
         let shell = Shell {
             mounts: mounts::Watcher::start(&mountpoint, &names, &turns)
                 .map_err(needs("watch the mount table"))?,
@@ -175,7 +180,7 @@ impl Daemon {
             jobs,
             root,
             ending: None,
-            leaves: Arc::clone(&leaves),
+            left: Arc::clone(&left_root),
         };
         let reloads = Reloads::start(read_again, &turns).map_err(needs("start a thread"))?;
         let control =
@@ -200,7 +205,7 @@ impl Daemon {
         memory::release();
         // Whoever has come meanwhile finds what was left.
         turns.begin(move |message| machine.take(message));
-        Ok(Self { turns, timer, leaves, _monitor: monitor, _control: control })
+        Ok(Self { turns, timer, root_device, left: left_root, _monitor: monitor, _control: control })
     }
 
     /// Serves until the root is unmounted, or until it is to be left to a successor.
@@ -208,7 +213,14 @@ impl Daemon {
         while self.timer.wait() {
             self.turns.bring(Message::Event(Event::Tick));
         }
-        if self.leaves.load(Ordering::SeqCst) { End::Left } else { End::Unmounted }
+        let end = self.left.get().copied().unwrap_or(End::Unmounted);
+        if end == End::GaveUp {
+            // /dev/fuse stays open for as long as the thread is stuck: nobody is to wait for that.
+            if let Err(error) = fuse::abort(self.root_device) {
+                tracing::error!("the root is not served, and still looks so: {error}");
+            }
+        }
+        end
     }
 }
 
@@ -231,7 +243,7 @@ impl Machine {
                 None => self.handle(Event::RootGone),
             },
         }
-        if self.shell.leaves.load(Ordering::SeqCst) {
+        if self.shell.left.get().is_some() {
             return self.timer.end();
         }
         let alarm = self.core.next_wakeup();
@@ -295,12 +307,30 @@ impl Shell {
             Action::Log(Level::Info, text) => tracing::info!("{text}"),
             Action::Log(Level::Warning, text) => tracing::warn!("{text}"),
             Action::Log(Level::Error, text) => tracing::error!("{text}"),
-            Action::Leave => self.leaves.store(true, Ordering::SeqCst),
+            Action::Leave => self.leave(End::Left),
+            Action::GiveUp => self.leave(End::GaveUp),
+            Action::StillEnding(time) => self.still_ending(time),
             Action::End(command) => {
                 self.ending = Some(command);
                 self.unmount_root();
             }
         }
+    }
+
+    /// A service manager, if there is one, waits longer before it kills us.
+    fn still_ending(&self, time: Duration) {
+        let micros = u32::try_from((time + MARGIN).as_micros()).unwrap_or(u32::MAX);
+        let tell = move || {
+            // It is told again at no other time; if it does not hear this, it does what it has been told to do then.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::ExtendTimeoutUsec(micros)]);
+        };
+        // As little as without a thread.
+        let _ = self.jobs.workers.run(tell);
+    }
+
+    fn leave(&self, end: End) {
+        // The core ends once.
+        let _ = self.left.set(end);
     }
 
     /// What is hidden is so before the kernel is told to forget it: it is not looked up again.

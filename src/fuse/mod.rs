@@ -22,7 +22,7 @@ use crate::core::Event;
 pub use caller_memory::{COMMAND as READ_CALLER, read as read_caller};
 pub use callers::is_dying;
 pub use connection::{Serving, serve};
-pub use mount::{DetachedRoot, FUSE_TYPE, RootAttributes};
+pub use mount::{DetachedRoot, FUSE_TYPE, RootAttributes, abort};
 pub use names::{Names, Node, StatusFile};
 pub use notices::RootChanged;
 pub use replies::Replies;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, makedev, openat, statx};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, makedev, minor, openat, statx};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount,
@@ -75,4 +75,19 @@ impl DetachedRoot {
         move_mount(self.mount.as_fd(), "", target.as_fd(), "", flags)?;
         Ok(())
     }
+}
+
+/// Ends the connection of a root, whoever has its /dev/fuse open: it is dead, as after its daemon's end, and what is
+/// mounted below it stays (fs/fuse/control.c, `fuse_conn_abort_write`). `device` is its file system's number.
+///
+/// # Errors
+/// Those of mounting fusectl and of writing to a file.
+pub fn abort(device: u64) -> io::Result<()> {
+    let context = fsopen("fusectl", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    let control = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+    let path = format!("{}/abort", minor(device));
+    let file = openat(&control, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, b"1")?;
+    Ok(())
 }

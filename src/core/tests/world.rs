@@ -543,13 +543,18 @@ impl World {
                 }
                 self.ended = true;
             }
+            Action::GiveUp => {
+                assert!(!self.jobs.is_empty(), "there is nothing to give up for");
+                assert!(self.waiting.is_empty(), "left without an answer: {:?}", self.waiting);
+                self.ended = true;
+            }
             Action::Leave => {
                 assert!(self.jobs.is_empty() && self.commands.is_empty());
                 assert!(self.waiting.is_empty(), "left without an answer: {:?}", self.waiting);
                 self.ended = true;
             }
             Action::Guest(action) => self.hypervisor.take(action, &self.disks, &self.open),
-            Action::Show(..) | Action::Log(..) => {}
+            Action::Show(..) | Action::Log(..) | Action::StillEnding(_) => {}
         }
     }
 

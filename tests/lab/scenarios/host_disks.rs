@@ -3,6 +3,7 @@
 mod access;
 mod cryptsetup_faults;
 mod hands;
+mod hangs;
 mod leaving;
 mod lifetime;
 mod midway;
@@ -121,6 +122,8 @@ pub(crate) const FAULTS: &[Scenario] = scenarios![
     cryptsetup_faults::cryptsetup_that_hangs_is_killed_when_its_caller_has_waited_long_enough,
     cryptsetup_faults::disk_that_cannot_be_locked_is_told_and_tried_again,
     cryptsetup_faults::close_that_hangs_is_killed_and_tried_again,
+    hangs::disk_that_hangs_while_it_is_unmounted_delays_nothing_else,
+    hangs::sigterm_ends_the_daemon_although_an_unmount_hangs_and_the_next_run_takes_over,
 ];
 
 /// In a machine whose process 1 is systemd.

@@ -93,7 +93,10 @@ impl View<'_> {
         assert_eq!(*ticks, next, "the core knows when each slot has something to do");
         let ticks = ticks.iter().enumerate().filter_map(|(slot, tick)| Some(((*tick)?, SlotId(slot))));
         assert_eq!(*timers, ticks.collect());
-        self.put(stop.map_or(0, |command| 1 + usize::from(command.is_some())));
+        // When it began decides only what happens to a job that hangs for longer than a search looks.
+        let stop =
+            stop.map(|stop| 1 + usize::from(stop.command.is_some()) + 2 * usize::from(stop.is_ordered));
+        self.put(stop.unwrap_or(0));
         self.flag(*ending);
         self.flag(*root_gone);
         self.put(leaving.len());
