@@ -72,6 +72,7 @@ impl Core {
         if self.shared.keeping {
             if self.slots.iter().all(Slot::is_at_rest) {
                 self.ending = true;
+                self.guests.end(&mut self.shared);
                 self.shared.log(Level::Info, "ends, and leaves what is mounted to the next run".to_owned());
                 return self.shared.act(Action::Leave);
             }
@@ -84,6 +85,7 @@ impl Core {
         let open: Vec<_> = self.slots.iter().filter(|slot| !slot.is_closed()).collect();
         if open.is_empty() {
             self.ending = true;
+            self.guests.end(&mut self.shared);
             for number in 0..self.slots.len() {
                 self.with(SlotId(number), |slot, shared| slot.refuse_commands("the daemon ends", shared));
             }
@@ -140,6 +142,7 @@ impl Core {
     /// What is open stays as it is, and nobody is left without an answer.
     fn end_although(&mut self, what: &str, stop: Stop) {
         self.ending = true;
+        self.guests.end(&mut self.shared);
         for number in 0..self.slots.len() {
             self.with(SlotId(number), |slot, shared| {
                 slot.waiting.let_walk(shared);

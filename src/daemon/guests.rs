@@ -44,7 +44,7 @@ impl Guests {
         self.start();
         match (&self.edge, action) {
             (Some(edge), action) => edge.act(action),
-            (None, GuestAction::Look(_)) => {}
+            (None, GuestAction::Connect | GuestAction::Look(_)) => {}
             // Every piece of work is reported done.
             (None, GuestAction::Attach { ticket, .. } | GuestAction::Detach { ticket, .. }) => {
                 let result = Err("there is no thread for libvirt".to_owned());

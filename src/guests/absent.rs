@@ -24,7 +24,7 @@ impl Guests {
     /// Reports all work done, in vain.
     pub fn act(&self, action: GuestAction) {
         match action {
-            GuestAction::Look(_) => {}
+            GuestAction::Connect | GuestAction::Look(_) => {}
             GuestAction::Attach { ticket, .. } | GuestAction::Detach { ticket, .. } => {
                 (self.report)(GuestEvent::Done { ticket, result: Err(WHY.to_owned()) });
             }

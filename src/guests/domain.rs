@@ -137,6 +137,8 @@ pub enum GuestEvent {
 /// What the edge is asked to do. Work for one guest is done in order, and delays no other guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GuestAction {
+    /// Connect, unless that has been begun: a guest is wanted for the first time.
+    Connect,
     /// Look at this domain and report [`GuestEvent::Seen`]; a look that is waiting already counts for both.
     Look(String),
     /// Attach, live only; the persistent configuration is never changed.

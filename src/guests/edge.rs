@@ -37,6 +37,8 @@ impl Guests {
         // The supervisor lives as long as this.
         let note = |note| drop(self.notes.send(note));
         match action {
+            // It began with its start.
+            GuestAction::Connect => {}
             GuestAction::Look(name) => note(Note::Look(name)),
             GuestAction::Attach { ticket, guest, device } => {
                 self.work(guest, Work::Attach { ticket, device });

@@ -142,6 +142,13 @@ impl Guests {
         self.look_again();
     }
 
+    /// Ends all commands, in vain.
+    pub(super) fn refuse_commands(&mut self, why: &str, shared: &mut Shared) {
+        for waiting in std::mem::take(&mut self.commands) {
+            shared.act(Action::Reply(waiting.command, Err(format!("{}: {why}", waiting.name))));
+        }
+    }
+
     /// The commands that end now, by their place, and how.
     pub(super) fn replies(&self, view: &View<'_>) -> Vec<(usize, Result<String, String>)> {
         let replies = self.commands.iter().enumerate();

@@ -27,6 +27,8 @@ pub(in crate::core) struct Decision {
     /// Guests whose state somebody waits for.
     awaited: BTreeSet<String>,
     given: Vec<(GuestName, Alias, Given)>,
+    /// Somebody wants a guest, by a reload or by hand, and nobody did before.
+    connect: bool,
     /// Why no slot may have a disk.
     disks: HashMap<DiskSeq, String>,
     sources: HashMap<PathBuf, String>,
@@ -58,7 +60,9 @@ impl Guests {
     /// What is to be done.
     pub(in crate::core) fn decide(&self, host: Host<'_>) -> Decision {
         let view = View::new(host, self);
-        let mut decision = Decision::default();
+        let wanted = !host.guests.is_empty() || !view.wishes.is_empty();
+        let connect = wanted && self.connection == Connection::Unknown && !self.connecting;
+        let mut decision = Decision { connect, ..Decision::default() };
         for wish in &view.wishes {
             if let Verdict::Attached(alias, target) = verdict(&view, wish) {
                 let given = Given { id: wish.id.clone(), kind: wish.kind, target };
@@ -158,6 +162,10 @@ impl Guests {
     pub(in crate::core) fn carry_out(&mut self, decision: Decision, shared: &mut Shared) {
         let now = shared.now.monotonic;
         let begun = !decision.attach.is_empty() || !decision.detach.is_empty();
+        if decision.connect {
+            self.connecting = true;
+            shared.act(Action::Guest(GuestAction::Connect));
+        }
         for (guest, alias, given) in decision.given {
             self.workers.entry(guest).or_default().given.insert(alias, given);
         }

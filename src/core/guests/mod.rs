@@ -48,6 +48,8 @@ enum Hand {
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Guests {
     connection: Connection,
+    /// It was asked to connect: there was nothing to connect for before.
+    connecting: bool,
     /// As last seen; those that run go on with what they have while libvirt cannot be asked.
     domains: BTreeMap<String, Domain>,
     workers: BTreeMap<GuestName, Worker>,
@@ -81,6 +83,21 @@ impl Guests {
         }
     }
 
+    /// The daemon ends. It waits for no guest, and says what is left open.
+    pub(super) fn end(&mut self, shared: &mut Shared) {
+        self.refuse_commands("the daemon ends", shared);
+        for (guest, worker) in &self.workers {
+            let Some(busy) = worker.busy.as_ref().filter(|busy| busy.ticket.is_some()) else { continue };
+            let what = describe(busy.alias(), shared);
+            let may = if matches!(busy.work, Work::Attach(_)) { "get" } else { "release" };
+            let since = shared.now.monotonic.saturating_duration_since(busy.since).as_secs();
+            let text = format!(
+                "{guest} has not answered for {since} s and is not waited for: it may still {may} {what} later"
+            );
+            shared.log(Level::Warning, text);
+        }
+    }
+
     /// The config or a person's wish has changed.
     pub(super) fn look_again(&mut self) {
         self.look_again = true;
@@ -91,6 +108,7 @@ impl Guests {
     pub(super) fn are_unheard_of(&self) -> bool {
         let Self {
             connection,
+            connecting,
             domains,
             workers,
             hands,
@@ -103,6 +121,7 @@ impl Guests {
             slow,
         } = self;
         *connection == Connection::Unknown
+            && !connecting
             && domains.is_empty()
             && workers.is_empty()
             && hands.is_empty()

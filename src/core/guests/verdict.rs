@@ -177,7 +177,7 @@ fn among_the_guests(view: &View<'_>, wish: &Wish) -> Result<(), Hindrance> {
 
 fn reachable<'a>(view: &View<'a>, guest: &str) -> Result<&'a Live, Hindrance> {
     match &view.guests.connection {
-        Connection::Unknown => return hindered(By::Absence, "libvirt has not been reached yet".to_owned()),
+        Connection::Unknown => return hindered(By::Passing, "libvirt has not been reached yet".to_owned()),
         Connection::Down(why) => return hindered(By::Absence, format!("libvirt cannot be reached: {why}")),
         Connection::Up => {}
     }

@@ -276,6 +276,52 @@ fn the_end_of_the_daemon_waits_for_no_guest_and_takes_nothing_away() {
 }
 
 #[test]
+fn the_end_of_the_daemon_says_which_guest_has_not_answered_and_refuses_commands() {
+    for (work, may) in [(End::Good, "release"), (End::Failed, "get")] {
+        let mut world = world();
+        world.plug("vm");
+        let mut commands = Vec::new();
+        if work == End::Good {
+            world.settle();
+            commands.push(detach(&mut world, "vm"));
+        } else {
+            commands.push(attach(&mut world, "vm", None));
+        }
+        assert!(world.hypervisor.pieces.contains_key(&"g1".parse().unwrap()));
+        world.pass(Duration::from_secs(3));
+        let end = world.command();
+        world.send(Event::Stop(Some(end)));
+        assert!(world.ended);
+        assert_eq!(world.replies[&commands[0]], Err("vm: the daemon ends".into()));
+        let said = world.core.snapshot().events;
+        let expected = format!("g1 has not answered for 3 s and is not waited for: it may still {may} ");
+        assert!(said.iter().any(|line| line.text.starts_with(&expected)), "{said:?}");
+    }
+}
+
+#[test]
+fn a_guest_that_is_wanted_for_the_first_time_is_connected_for() {
+    const NO_GUESTS: &str = "[mounts.a]\ndisks = [\"near\"]";
+    let mut reloaded = World::with_config(NO_GUESTS);
+    reloaded.plug("vm");
+    assert_eq!(reloaded.hypervisor.asked_to_connect, 0);
+    reloaded.reload(CONFIG).unwrap();
+    assert_eq!(reloaded.hypervisor.asked_to_connect, 1);
+
+    let mut by_hand = World::with_config(NO_GUESTS);
+    by_hand.plug("vm");
+    let command = attach(&mut by_hand, "vm", Some("g2"));
+    assert_eq!(by_hand.hypervisor.asked_to_connect, 1);
+    assert!(!by_hand.replies.contains_key(&command), "it is waited for");
+    by_hand.hypervisor.connected = true;
+    by_hand.start_guest("g2", vec![]);
+    by_hand.connect();
+    by_hand.settle();
+    assert_eq!(by_hand.replies[&command], Ok("vm is attached to g2 as vda".into()));
+    assert_eq!(by_hand.hypervisor.asked_to_connect, 1);
+}
+
+#[test]
 fn without_a_connection_it_is_said_why_and_all_is_done_when_it_is_back() {
     let mut world = world();
     world.disconnect();

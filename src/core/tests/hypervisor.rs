@@ -32,6 +32,7 @@ pub(super) enum End {
 #[derive(Clone, Default)]
 pub(super) struct Hypervisor {
     pub(super) connected: bool,
+    pub(super) asked_to_connect: u32,
     pub(super) domains: BTreeMap<String, Option<Live>>,
     pub(super) pieces: BTreeMap<GuestName, (Option<Ticket>, Piece)>,
     /// Looks that were asked for without work.
@@ -50,8 +51,13 @@ impl Hypervisor {
         disks: &BTreeMap<DiskSeq, Disk>,
         open: &BTreeMap<String, Open>,
     ) {
+        if *action == GuestAction::Connect {
+            self.asked_to_connect += 1;
+            return;
+        }
         assert!(self.connected, "asked while there is no connection: {action:?}");
         let (ticket, guest, piece) = match action {
+            GuestAction::Connect => return,
             GuestAction::Look(name) => {
                 let guest: GuestName = name.parse().unwrap();
                 match self.pieces.get_mut(&guest) {
