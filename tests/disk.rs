@@ -5,9 +5,9 @@
 mod disk_fixture;
 
 use std::fs::{File, Permissions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,8 +19,8 @@ use disk_fixture::{
 use mydisks::disk::mountinfo::{self, Watch, Woken};
 use mydisks::disk::unmount::{Expire, Unmount, expire, unmount};
 use mydisks::disk::{
-    Cancel, Closing, Cryptsetup, DiskError, ErrorKind, Locked, Order, Prepared, Source, leftovers,
-    prepare_with,
+    Cancel, Closing, Cryptsetup, DiskError, ErrorKind, Locked, Opened, Order, Prepared, Saved, Source,
+    leftovers, prepare_with, saved,
 };
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::mount::{MoveMountFlags, move_mount};
@@ -566,4 +566,39 @@ fn a_file_system_without_a_driver_is_said_to_have_none() {
             }
         }
     }
+}
+
+fn opened(disk: &LoopDisk) -> Opened {
+    let devnum = std::fs::metadata(&disk.node).unwrap().rdev();
+    Opened { device: disk.node.clone(), devnum, disk_sequence: disk.sequence(), ..Opened::default() }
+}
+
+#[test]
+fn a_disk_has_saved_everything_unless_it_is_another_plug_by_now() {
+    let image = Image::of("ext4");
+    let disk = LoopDisk::new(&image.path, &[]);
+    let opened = opened(&disk);
+    assert!(matches!(saved(&opened), Saved::Yes));
+    let earlier = Opened { disk_sequence: opened.disk_sequence - 1, ..opened.clone() };
+    assert!(matches!(saved(&earlier), Saved::Pulled));
+}
+
+#[test]
+fn a_disk_that_failed_to_write_and_told_nobody_has_not_saved_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().to_str().unwrap();
+    run("mount", &["-t", "tmpfs", "-o", "size=1m", "none", place]);
+    let image = directory.path().join("image");
+    File::create(&image).unwrap().set_len(8 * MIB).unwrap();
+    let disk = LoopDisk::new(&image, &[]);
+    let mut device = File::options().write(true).open(&disk.node).unwrap();
+    device.write_all(&vec![1; 4 << 20]).unwrap();
+    // What the kernel has not written by now, it writes at this moment, and says nothing.
+    drop(device);
+    let saved = saved(&opened(&disk));
+    let device = disk.node.display().to_string();
+    drop(disk);
+    run("umount", &["--lazy", place]);
+    let Saved::Failed(error) = saved else { panic!("{saved:?}") };
+    assert!(error.message.contains("cannot be flushed") && error.message.contains(&device), "{error}");
 }

@@ -14,8 +14,7 @@ impl Slot {
         match &self.state {
             State::Preparing { job, .. } => {
                 shared.act(Action::Cancel(*job));
-                let name = &self.config.name;
-                shared.log(Level::Warning, format!("{name}: its disk was pulled while it was being opened"));
+                self.tell_pulled_unused(shared);
             }
             State::Mounted { in_use, .. } => {
                 let text = pulled_text(in_use, "mounted");
@@ -29,6 +28,12 @@ impl Slot {
             // The results of the jobs under way find that it is not there.
             _ => {}
         }
+    }
+
+    /// Nobody has written anything.
+    pub(super) fn tell_pulled_unused(&self, shared: &mut Shared) {
+        let name = &self.config.name;
+        shared.log(Level::Warning, format!("{name}: its disk was pulled while it was being opened"));
     }
 
     fn tell(&mut self, text: String, shared: &mut Shared) {

@@ -320,7 +320,8 @@ impl Slot {
                 shared.log(Level::Info, format!("{name}: mounted {what} ({filesystem}{read_only})"));
                 if pulled {
                     // Whoever still waits gets the next disk when this one is gone.
-                    self.pulled(shared);
+                    self.tell_pulled_unused(shared);
+                    self.unmount(Unmount::Lazy, shared);
                 } else if shared.is_unmounting() || !self.commands.is_empty() {
                     self.want_unmounted(shared);
                 }

@@ -421,6 +421,7 @@ fn whoever_waits_while_the_disk_is_pulled_and_attached_gets_the_next_one() {
     world.pull(near);
     world.end_job(only_job(&world), None); // attached
     assert!(world.waiting.contains_key(&caller), "not sent to a disk that is gone");
+    assert_eq!(error(&world, A), "", "nobody has written anything");
     assert!(matches!(world.jobs[&only_job(&world)].1, Job::Unmount(_, Unmount::Lazy)));
     for _ in ["unmounted", "locked", "prepared", "attached"] {
         world.end_job(only_job(&world), None);

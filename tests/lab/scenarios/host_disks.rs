@@ -68,26 +68,31 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     reload::clock_that_is_set_unmounts_nothing,
 ];
 
-/// Disks that are pulled and exchanged.
+/// Disks that are pulled and exchanged: each situation once.
 pub(crate) const PULLS: &[Scenario] = scenarios![
     pulls::pulled_while_idle_it_is_absent_until_it_is_back,
-    pulls::pulled_while_it_is_unlocked_its_caller_learns_that_at_once,
-    pulls::pulled_while_it_is_unlocked_its_caller_gets_the_next_disk,
     midway::pulled_while_probed_its_caller_learns_that_at_once,
-    midway::pulled_while_its_file_system_is_mounted_its_caller_learns_that_at_once,
-    midway::pulled_while_unmounted_it_is_said_what_may_be_lost,
-    midway::pulled_while_unmounted_after_disuse_it_is_said_what_may_be_lost,
+    midway::pulled_while_it_is_unlocked_its_caller_gets_the_next_disk,
+    midway::pulled_while_attached_its_caller_learns_that_at_once,
     pulls::pulled_while_mounted_it_is_said_what_may_be_lost,
-    pulls::pulled_while_read_the_reader_gets_eio_and_the_name_is_free,
+    pulls::pulled_while_read_the_reader_gets_an_error_and_the_name_is_free,
     pulls::pulled_while_written_the_writer_gets_an_error_and_the_name_is_free,
+    midway::pulled_while_unmounted_it_is_said_what_may_be_lost,
     pulls::replugged_disk_works_while_a_process_still_holds_what_it_was,
+    pulls::second_disk_waits_and_takes_over_when_the_first_is_pulled,
+    pulls::disks_are_exchanged_after_disuse_with_no_command_at_all,
+];
+
+/// Their variants, and what takes long.
+pub(crate) const PULLS_LONG: &[Scenario] = scenarios![
+    pulls::pulled_while_it_is_unlocked_its_caller_learns_that_at_once,
+    midway::pulled_while_its_file_system_is_mounted_its_caller_learns_that_at_once,
+    midway::pulled_while_unmounted_after_disuse_it_is_said_what_may_be_lost,
     pulls::replugged_plain_disk_works_while_a_process_still_holds_what_it_was,
     pulls::replugged_encrypted_xfs_works_while_a_process_still_holds_what_it_was,
     pulls::replugged_xfs_works_while_a_process_still_holds_what_it_was,
     pulls::pulled_disk_that_is_held_does_not_keep_the_other_from_being_locked,
-    pulls::second_disk_waits_and_takes_over_when_the_first_is_pulled,
     pulls::disks_are_exchanged_after_umount_with_no_other_command,
-    pulls::disks_are_exchanged_after_disuse_with_no_command_at_all,
 ];
 
 /// Disks that are sent away.

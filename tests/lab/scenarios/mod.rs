@@ -42,6 +42,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "guests", scenarios: guests::SCENARIOS, init: Init::Bare },
     Group { name: "suites", scenarios: SUITES, init: Init::Bare },
     Group { name: "pulls", scenarios: host_disks::PULLS, init: Init::Bare },
+    Group { name: "pulls_long", scenarios: host_disks::PULLS_LONG, init: Init::Bare },
     Group { name: "leaving", scenarios: host_disks::LEAVING, init: Init::Bare },
     Group { name: "hands", scenarios: host_disks::HANDS, init: Init::Bare },
     Group { name: "faults", scenarios: host_disks::FAULTS, init: Init::Bare },

@@ -2,12 +2,16 @@
 //! pull falls into it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
-use std::sync::mpsc;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 
+use super::pulls::{both, locked};
 use super::{KEY, config, is_mounted, key_line, list, name, status_of, wait_for_state};
 use crate::daemon;
 use crate::disks::{Filesystem, Lock, Recipe};
@@ -29,6 +33,41 @@ pub(super) fn pulled_while_its_file_system_is_mounted_its_caller_learns_that_at_
     lab: &mut Lab,
 ) -> Outcome {
     pulled_while_opened(lab, &Recipe::plain(Filesystem::Ext4), |_| is_in(libc::SYS_fsconfig))
+}
+
+pub(super) fn pulled_while_it_is_unlocked_its_caller_gets_the_next_disk(lab: &mut Lab) -> Outcome {
+    let (first, second) = (locked(lab, "first")?, locked(lab, "second")?);
+    let disk = lab.plug(&first, "FIRST")?;
+    lab.plug(&second, "SECOND")?;
+    lab.start(&both("access-timeout = \"600s\"")?)?;
+    // By which libdevmapper makes a cookie for udev: cryptsetup has the key, and has no mapping yet.
+    let held = Held::in_call("semget")?;
+    let answer = entering();
+    let cryptsetup = wait::until("cryptsetup to make the mapping", PATIENCE, || {
+        let process = unlocking()?;
+        is_thread_in(&Path::new("/proc").join(process.to_string()), libc::SYS_semget).then_some(process)
+    })?;
+    lab.pull(&disk)?;
+    // That of the next disk is held too.
+    wait::until_true("cryptsetup to be ended", PATIENCE, || unlocking() != Some(cryptsetup))?;
+    held.let_go()?;
+    assert_eq!(answer.recv_timeout(PATIENCE)??, ["hello", "second"]);
+    assert_eq!(mounts::mappings(), ["mydisks-backup"]);
+    Ok(())
+}
+
+pub(super) fn pulled_while_attached_its_caller_learns_that_at_once(lab: &mut Lab) -> Outcome {
+    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
+    let disk = lab.plug(&backing, "DISK")?;
+    lab.start(&config("DISK", "access-timeout = \"600s\""))?;
+    let held = Held::in_call("move_mount")?;
+    let answer = entering();
+    wait::until_true("the daemon to attach the mount", PATIENCE, || is_in(libc::SYS_move_mount))?;
+    lab.pull(&disk)?;
+    wait::until_true("the daemon to hear of it", PATIENCE, || daemon::log_text().contains("is detached"))?;
+    held.let_go()?;
+    is_answered_that_there_is_none(&answer)?;
+    works_again(lab, &backing)
 }
 
 pub(super) fn pulled_while_unmounted_it_is_said_what_may_be_lost(lab: &mut Lab) -> Outcome {
@@ -86,17 +125,31 @@ fn pulled_while_opened(lab: &mut Lab, recipe: &Recipe, is_midway: impl Fn(&Plugg
     let key = if recipe.lock.is_some() { key_line()? } else { String::new() };
     lab.start(&config("DISK", &format!("access-timeout = \"600s\"\n{key}")))?;
     lab.slow_down(&disk)?;
-    let (sender, answer) = mpsc::channel();
-    thread::spawn(move || sender.send(list("backup")));
+    let answer = entering();
     wait::until_true("the daemon to be midway", PATIENCE, || is_midway(&disk))?;
     lab.pull(&disk)?;
+    is_answered_that_there_is_none(&answer)?;
+    works_again(lab, &backing)
+}
+
+/// The answer to somebody who enters the name.
+fn entering() -> Receiver<io::Result<Vec<String>>> {
+    let (sender, answer) = mpsc::channel();
+    thread::spawn(move || sender.send(list("backup")));
+    answer
+}
+
+fn is_answered_that_there_is_none(answer: &Receiver<io::Result<Vec<String>>>) -> Outcome {
     let error = answer.recv_timeout(PATIENCE)?.err().and_then(|error| error.raw_os_error());
     assert_eq!(error, Some(Errno::NOMEDIUM.raw_os_error()));
     wait_for_state("backup", "absent")?;
     assert!(!is_mounted("backup"));
     let text = daemon::log_text();
-    assert!(text.contains("its disk was pulled while it was being opened"), "{text}");
-    works_again(lab, &backing)
+    // If the news of the pull came before the job's end.
+    let words = ["its disk was pulled while it was being opened", "DISK is not attached"];
+    assert!(words.iter().any(|words| text.contains(words)), "{text}");
+    assert!(!text.contains("may be lost"), "nobody has written: {text}");
+    Ok(())
 }
 
 fn works_again(lab: &mut Lab, backing: &Path) -> Outcome {
@@ -114,10 +167,62 @@ fn has_open(path: &Path) -> bool {
 
 /// Whether a thread of the daemon is blocked in this system call.
 fn is_in(call: libc::c_long) -> bool {
-    of_daemon("task").iter().any(|thread| {
-        fs::read_to_string(thread.join("syscall"))
-            .is_ok_and(|text| text.split(' ').next() == Some(&call.to_string()))
-    })
+    of_daemon("task").iter().any(|thread| is_thread_in(thread, call))
+}
+
+fn is_thread_in(thread: &Path, call: libc::c_long) -> bool {
+    fs::read_to_string(thread.join("syscall"))
+        .is_ok_and(|text| text.split(' ').next() == Some(&call.to_string()))
+}
+
+/// The process that unlocks.
+pub(super) fn unlocking() -> Option<u32> {
+    let is_it = |process: &fs::DirEntry| {
+        fs::read(process.path().join("cmdline")).is_ok_and(|line| {
+            let mut words = line.split(|byte| *byte == 0);
+            words.next().is_some_and(|program| program.ends_with(b"cryptsetup"))
+                && words.next() == Some(b"open")
+        })
+    };
+    let process = fs::read_dir("/proc").ok()?.flatten().find(is_it)?;
+    process.file_name().to_str()?.parse().ok()
+}
+
+/// A strace(1) that keeps a thread of the daemon, or a program that it runs, in its first call of this name, before it has begun.
+struct Held(Child);
+
+impl Held {
+    fn in_call(call: &str) -> Outcome<Held> {
+        let process = daemon::processes().first().ok_or("no daemon runs")?.to_string();
+        let delay = format!("--inject={call}:delay_enter={}:when=1", 600 * 1_000_000);
+        let mut command = Program::new("strace")
+            .args(["-f", "-o", "/dev/null", "-p", &process])
+            .args([format!("--trace={call}"), delay])
+            .command()?;
+        let held = Held(command.stderr(Stdio::null()).spawn()?);
+        wait::until_true("strace to see the daemon", PATIENCE, || {
+            of_daemon("task").iter().all(|thread| is_traced(thread))
+        })?;
+        Ok(held)
+    }
+
+    /// The call begins now.
+    fn let_go(mut self) -> Outcome {
+        kill_process(Pid::from_child(&self.0), Signal::TERM)?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn is_traced(thread: &Path) -> bool {
+    fs::read_to_string(thread.join("status")).is_ok_and(|text| !text.contains("TracerPid:\t0\n"))
 }
 
 /// The entries of this directory in /proc of the daemon.
