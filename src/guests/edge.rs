@@ -72,7 +72,7 @@ impl Guests {
             }
             Err(error) => {
                 let result = Err(format!("out of threads: {error}"));
-                let _ = self.notes.send(Note::Ended { guest: guest.to_string(), ticket, result });
+                let _ = self.notes.send(Note::Ended { ticket, result });
             }
         }
     }

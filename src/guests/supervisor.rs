@@ -28,7 +28,7 @@ pub(super) enum Note {
     /// Look at this domain.
     Look(String),
     /// A worker has ended a piece of work.
-    Ended { guest: String, ticket: Ticket, result: Result<(), String> },
+    Ended { ticket: Ticket, result: Result<(), String> },
 }
 
 /// A connection that tells, and all domains as they were after it began to.
@@ -47,12 +47,6 @@ enum State {
     Down(Instant),
 }
 
-/// What is to be done with the connection, in order.
-enum Job {
-    Look(String),
-    Ended { guest: String, ticket: Ticket, result: Result<(), String> },
-}
-
 struct Supervisor {
     uri: Arc<str>,
     report: Arc<Report>,
@@ -61,7 +55,8 @@ struct Supervisor {
     /// Numbers the attempts: a late notice of an earlier connection is told apart.
     attempt: u64,
     pause: Duration,
-    jobs: VecDeque<Job>,
+    /// The domains that are to be looked at, in order.
+    looks: VecDeque<String>,
 }
 
 /// Starts it.
@@ -74,7 +69,7 @@ pub(super) fn start(uri: Arc<str>, report: Arc<Report>) -> std::io::Result<Sende
         state: State::Down(Instant::now()),
         attempt: 0,
         pause: PAUSE,
-        jobs: VecDeque::new(),
+        looks: VecDeque::new(),
     };
     thread::Builder::new().name("libvirt".into()).spawn(move || supervisor.run(&notes))?;
     Ok(sender)
@@ -102,13 +97,13 @@ impl Supervisor {
             while let Ok(note) = notes.try_recv() {
                 self.take(note);
             }
-            self.do_one();
+            self.look_at_one();
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            _ if self.next_job().is_some() => Some(Instant::now()),
+            State::Up(_) if !self.looks.is_empty() => Some(Instant::now()),
             State::Opening { since, is_told: false } => Some(*since + PATIENCE),
             State::Opening { .. } | State::Up(_) => None,
             State::Down(until) => Some(*until),
@@ -157,41 +152,22 @@ impl Supervisor {
             Note::Noticed { attempt, .. } if attempt != self.attempt => {}
             Note::Noticed { notice: Notice::Closed(why), .. } => self.down(why),
             Note::Noticed { notice: Notice::Changed(name), .. } | Note::Look(name) => self.look_later(name),
-            Note::Ended { guest, ticket, result } => {
-                self.jobs.push_back(Job::Ended { guest, ticket, result })
-            }
+            // Looks that wait are of the domain as it is after the work; whoever hears of its end asks for one.
+            Note::Ended { ticket, result } => self.tell(GuestEvent::Done { ticket, result }),
         }
     }
 
     fn look_later(&mut self, name: String) {
-        let is_waiting = |job: &Job| matches!(job, Job::Look(waiting) if *waiting == name);
         // Without a connection there is nothing to look by, and with the next one all are looked at.
-        if !matches!(self.state, State::Down(_)) && !self.jobs.iter().any(is_waiting) {
-            self.jobs.push_back(Job::Look(name));
+        if !matches!(self.state, State::Down(_)) && !self.looks.contains(&name) {
+            self.looks.push_back(name);
         }
     }
 
-    /// The first job that can be done: looks wait for the connection that is being opened.
-    fn next_job(&self) -> Option<usize> {
-        let is_up = matches!(self.state, State::Up(_));
-        self.jobs.iter().position(|job| is_up || matches!(job, Job::Ended { .. }))
-    }
-
-    /// One job: others may come while it is being done.
-    fn do_one(&mut self) {
-        match self.next_job().and_then(|place| self.jobs.remove(place)) {
-            // What the domain has after the work is told before its end.
-            Some(Job::Ended { guest, ticket, result }) => {
-                self.look(guest);
-                self.tell(GuestEvent::Done { ticket, result });
-            }
-            Some(Job::Look(name)) => self.look(name),
-            None => {}
-        }
-    }
-
-    fn look(&mut self, name: String) {
+    /// One domain: others may be told of meanwhile. Looks wait for the connection that is being opened.
+    fn look_at_one(&mut self) {
         let State::Up(watched) = &self.state else { return };
+        let Some(name) = self.looks.pop_front() else { return };
         match look(watched.connection(), &name) {
             Ok(domain) => self.tell(GuestEvent::Seen { name, domain }),
             // A connection that has failed is told by itself; until then nothing is known.
@@ -203,7 +179,7 @@ impl Supervisor {
     fn down(&mut self, why: &str) {
         let was = std::mem::replace(&mut self.state, State::Down(Instant::now() + self.pause));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        self.jobs.retain(|job| matches!(job, Job::Ended { .. }));
+        self.looks.clear();
         if let State::Up(watched) = was {
             // To end a connection may ask its daemon.
             let ended = thread::Builder::new().name("libvirt-close".into()).spawn(move || drop(watched));
@@ -265,7 +241,7 @@ mod tests {
         let uri: Arc<str> = "test:///default".into();
         let state = State::Down(Instant::now());
         let supervisor =
-            Supervisor { uri, report, sender, state, attempt: 0, pause: PAUSE, jobs: VecDeque::new() };
+            Supervisor { uri, report, sender, state, attempt: 0, pause: PAUSE, looks: VecDeque::new() };
         (supervisor, events, notes)
     }
 
@@ -290,7 +266,7 @@ mod tests {
         supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Closed("its daemon has ended") });
         supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Changed("test".into()) });
         assert!(matches!(supervisor.state, State::Up(_)));
-        assert!(events.try_recv().is_err() && supervisor.jobs.is_empty());
+        assert!(events.try_recv().is_err() && supervisor.looks.is_empty());
     }
 
     #[test]
@@ -310,12 +286,12 @@ mod tests {
         for _ in 0..10 {
             supervisor.take(Note::Noticed { attempt: 1, notice: Notice::Changed("test".into()) });
         }
-        supervisor.do_one();
+        supervisor.look_at_one();
         assert!(events.try_recv().is_err(), "not connected yet");
         supervisor.take(notes.recv().unwrap());
         assert!(matches!(events.try_recv().unwrap(), GuestEvent::Connected(_)));
-        while supervisor.next_job().is_some() {
-            supervisor.do_one();
+        while !supervisor.looks.is_empty() {
+            supervisor.look_at_one();
         }
         let seen: Vec<_> = events.try_iter().collect();
         assert!(
@@ -328,8 +304,7 @@ mod tests {
     fn work_that_ends_without_a_connection_is_reported_done() {
         let (mut supervisor, events, _notes) = supervisor();
         let failed = Err("no".to_owned());
-        supervisor.take(Note::Ended { guest: "test".into(), ticket: Ticket(7), result: failed.clone() });
-        supervisor.do_one();
+        supervisor.take(Note::Ended { ticket: Ticket(7), result: failed.clone() });
         assert_eq!(events.try_recv().unwrap(), GuestEvent::Done { ticket: Ticket(7), result: failed });
     }
 

@@ -49,17 +49,18 @@ fn all_domains_are_reported_and_each_look_is_answered() {
 }
 
 #[test]
-fn work_ends_with_a_look_and_then_its_sentence() {
+fn work_ends_with_its_sentence_and_what_is_seen_after_it_was_read_after_it() {
     let power = Power::new();
     let (guests, events) = start(&power.uri(), || Ok(()));
     assert!(matches!(next(&events), GuestEvent::Connected(_)));
     guests.act(attach());
-    assert!(matches!(next(&events), GuestEvent::Seen { domain: Some(_), .. }));
     let GuestEvent::Done { ticket: Ticket(1), result: Err(why) } = next(&events) else { panic!("not done") };
     assert!(
         why.starts_with("libvirt does not attach /dev/sdb as vdb to test: ") && !why.contains('\n'),
         "{why}"
     );
+    guests.act(GuestAction::Look("test".into()));
+    assert!(matches!(next(&events), GuestEvent::Seen { domain: Some(_), .. }));
 }
 
 #[test]
@@ -68,7 +69,6 @@ fn what_the_host_does_not_give_is_not_attached() {
     let (guests, events) = start(&power.uri(), || Err("/dev/sdb is mounted at /mnt".into()));
     assert!(matches!(next(&events), GuestEvent::Connected(_)));
     guests.act(attach());
-    assert!(matches!(next(&events), GuestEvent::Seen { domain: Some(_), .. }));
     let result = Err("/dev/sdb is mounted at /mnt".to_owned());
     assert_eq!(next(&events), GuestEvent::Done { ticket: Ticket(1), result });
 }

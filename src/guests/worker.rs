@@ -34,7 +34,7 @@ pub(super) fn run(uri: &str, guest: &GuestName, work: &Receiver<Work>, claim: &C
             Work::Attach { device, .. } => attach(&mut connection, uri, guest, &device, claim),
             Work::Detach { alias, .. } => detach(&mut connection, uri, guest, &alias),
         };
-        if notes.send(Note::Ended { guest: guest.to_string(), ticket, result }).is_err() {
+        if notes.send(Note::Ended { ticket, result }).is_err() {
             return;
         }
     }
