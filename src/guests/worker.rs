@@ -5,7 +5,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::libvirt::{Connection, Domain, Error};
 use super::supervisor::Note;
-use super::{Claim, NewDevice, Ticket, namespace, xml};
+use super::{Claim, Live, NewDevice, Ticket, namespace, xml};
 use crate::device::{GuestName, printable};
 
 /// A piece of work.
@@ -66,11 +66,19 @@ fn attach(
 /// Not to succeed at this need not matter: libvirt has the last word.
 fn make_way(domain: &Domain<'_>, uri: &str, guest: &GuestName, device: &NewDevice) {
     let NewDevice::Disk { node, .. } = device else { return };
-    let live = domain.xml().ok().and_then(|xml| xml::domain(&xml).ok()).and_then(|domain| domain.live);
-    let Some(live) = live else { return };
-    if let Err(error) = namespace::forget(uri, guest, &live, node) {
+    let made_way = match namespace::copy(uri, guest, node) {
+        // What the guest has is asked for only if it matters: libvirt writes out all of it.
+        Ok(Some(copy)) => live(domain).map_or(Ok(()), |live| copy.forget(&live)),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = made_way {
         tracing::warn!("cannot look for {} in the private /dev of {guest}: {error}", node.display());
     }
+}
+
+fn live(domain: &Domain<'_>) -> Option<Live> {
+    xml::domain(&domain.xml().ok()?).ok()?.live
 }
 
 fn detach(
