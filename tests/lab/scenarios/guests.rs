@@ -25,6 +25,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     fact::twins_are_refused_by_vendor_and_product,
     fact::optional_policy_attaches_what_is_not_there,
     fact::pulled_usb_device_stays_in_the_live_xml,
+    fact::node_of_a_pulled_disk_refuses_the_next_one,
     fact::one_disk_goes_to_two_guests_and_the_host_unhindered,
     fact::live_xml_of_a_frozen_guest_is_read_while_an_attach_hangs,
     usb::device_goes_to_its_guest_when_it_is_plugged_in_and_leaves_when_it_is_pulled,

@@ -1,6 +1,7 @@
 //! What libvirt and QEMU do with devices that are attached to a guest that runs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -100,6 +101,38 @@ pub(crate) fn one_disk_goes_to_two_guests_and_the_host_unhindered(lab: &mut Lab)
     Program::new("mount").arg(&disk.devnode).arg(place).ok()?;
     assert_eq!(mounts::at(place)?.len(), 1);
     Program::new("umount").arg(place).ok().map(drop)
+}
+
+/// So the guest's copy of the node is taken away before another disk of that name comes. What that leans on: who holds
+/// the lock of a pid file, and what libvirt mounts.
+pub(crate) fn node_of_a_pulled_disk_refuses_the_next_one(lab: &mut Lab) -> Outcome {
+    hypervisor::boot("silent", Kind::Silent)?;
+    let backing = lab.disk(&Recipe::empty())?;
+    let disk = lab.plug(&backing, "STALE")?;
+    let xml = disk_xml(&disk.devnode, "sdb", "usb");
+    let attached = hypervisor::attach("silent", &xml)?;
+    assert_eq!(attached.code, Some(0), "{attached:?}");
+    lab.pull(&disk)?;
+    try_virsh(["detach-device-alias", "silent", ALIAS, "--live"])?;
+    wait_until_live("silent", ALIAS, false)?;
+    let again = lab.plug(&backing, "STALE")?;
+    assert_eq!(again.devnode, disk.devnode, "the kernel gives it the same name");
+    let refused = hypervisor::attach("silent", &xml)?;
+    assert!(refused.code != Some(0) && refused.stderr.contains("already in use"), "{refused:?}");
+    let qemu = hypervisor::qemu("silent")?.as_raw_nonzero();
+    let mounts = fs::read_to_string(format!("/proc/{qemu}/mountinfo"))?;
+    assert!(
+        mounts.lines().any(|line| line.contains(" /dev ") && line.contains(" - tmpfs devfs ")),
+        "{mounts}"
+    );
+    let locks = fs::read_to_string("/proc/locks")?;
+    let file = fs::metadata("/run/libvirt/qemu/silent.pid")?.ino();
+    let held = format!("WRITE {qemu} ");
+    assert!(locks.lines().any(|line| line.contains(&held) && line.contains(&format!(":{file} "))), "{locks}");
+    fs::remove_file(format!("/proc/{qemu}/root{}", again.devnode.display()))?;
+    let attached = hypervisor::attach("silent", &xml)?;
+    assert_eq!(attached.code, Some(0), "{attached:?}");
+    Ok(())
 }
 
 /// So looking at guests is never stuck behind an attach.
