@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
+
 use crate::daemon::{self, Daemon};
 use crate::disks::{self, Recipe};
 use crate::gadget::Gadget;
@@ -11,6 +13,9 @@ use crate::program::Program;
 use crate::qmp::{Plugged, Qmp, Shape};
 use crate::wait;
 use crate::{Outcome, hypervisor, mounts, udevdb};
+
+/// The machine's port that a hub is plugged into; disks take the first that is free.
+const HUB: &str = "8";
 
 /// The machine a scenario runs in.
 pub(crate) struct Lab {
@@ -24,6 +29,8 @@ pub(crate) struct Lab {
     pub(crate) gadgets: Vec<Gadget>,
     qmp: Qmp,
     plugged: Vec<Plugged>,
+    /// USB devices that are no disks, in the order of their plugs.
+    plugged_usb: Vec<String>,
     counter: u32,
     mounts_at_start: Vec<mounts::Mount>,
 }
@@ -40,6 +47,7 @@ impl Lab {
             gadgets: Vec::new(),
             qmp: Qmp::open()?,
             plugged: Vec::new(),
+            plugged_usb: Vec::new(),
             counter: 0,
             mounts_at_start: mounts::all()?,
         })
@@ -86,6 +94,35 @@ impl Lab {
         self.qmp.pull(disk)
     }
 
+    /// Plugs in a USB hub.
+    pub(crate) fn plug_hub(&mut self) -> Outcome {
+        self.plug_usb("usb-hub", &json!({ "port": HUB })).map(drop)
+    }
+
+    /// Plugs a pointing device, always 0627:0001, into a port of that hub, or of the machine; QEMU's name of it.
+    pub(crate) fn plug_pointer(&mut self, port_of_hub: Option<u8>, serial: &str) -> Outcome<String> {
+        let place = port_of_hub.map(|port| format!("{HUB}.{port}"));
+        let mut properties = json!({ "serial": serial });
+        if let Some(place) = place {
+            properties["port"] = place.into();
+        }
+        self.plug_usb("usb-tablet", &properties)
+    }
+
+    fn plug_usb(&mut self, driver: &str, properties: &Value) -> Outcome<String> {
+        self.counter += 1;
+        let id = format!("usb{}", self.counter);
+        self.qmp.plug_usb(driver, &id, properties)?;
+        self.plugged_usb.push(id.clone());
+        Ok(id)
+    }
+
+    /// Pulls out what is no disk.
+    pub(crate) fn pull_usb(&mut self, id: &str) -> Outcome {
+        self.plugged_usb.retain(|other| other != id);
+        self.qmp.pull_usb(id)
+    }
+
     /// From now on that disk, a USB stick, takes a second for each request.
     pub(crate) fn slow_down(&mut self, disk: &Plugged) -> Outcome {
         self.qmp.slow_down(disk)
@@ -107,8 +144,11 @@ impl Lab {
             wait::until_true("leftovers to go", wait::PATIENCE / 6, || self.leftovers(false).is_empty());
         let leak = if left.is_err() { self.leftovers(false) } else { Vec::new() };
         self.force();
-        let pulled: Vec<Outcome> =
+        let mut pulled: Vec<Outcome> =
             std::mem::take(&mut self.plugged).iter().map(|disk| self.qmp.pull(disk)).collect();
+        // What is behind a hub before the hub.
+        let devices = std::mem::take(&mut self.plugged_usb);
+        pulled.extend(devices.iter().rev().map(|id| self.qmp.pull_usb(id)));
         self.gadgets.clear();
         for file in [&self.workshop, &self.share].iter().flat_map(fs::read_dir).flatten().flatten() {
             let ours = file.path().extension().is_some_and(|extension| extension == "disk");

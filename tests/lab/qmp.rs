@@ -87,6 +87,20 @@ impl Qmp {
         udevdb::settle()
     }
 
+    /// Plugs in a USB device that is no disk.
+    pub(crate) fn plug_usb(&mut self, driver: &str, id: &str, properties: &Value) -> Outcome {
+        let mut device = json!({ "driver": driver, "id": id, "bus": "xhci.0" });
+        for (name, value) in properties.as_object().into_iter().flatten() {
+            device[name] = value.clone();
+        }
+        self.execute("device_add", &device).map(drop)
+    }
+
+    /// Pulls it out.
+    pub(crate) fn pull_usb(&mut self, id: &str) -> Outcome {
+        self.execute("device_del", &json!({ "id": id })).map(drop)
+    }
+
     /// From now on it answers one request a second.
     pub(crate) fn slow_down(&mut self, disk: &Plugged) -> Outcome {
         let backend = format!("/machine/peripheral/{0}/{0}.0/legacy[0]", disk.id);

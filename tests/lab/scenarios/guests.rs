@@ -1,5 +1,6 @@
 //! Devices of libvirt's guests, from the plug to the live XML and back: with libvirtd and QEMU.
 
+mod by_hand;
 mod disks;
 mod hangs;
 mod life;
@@ -32,6 +33,10 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     usb::twins_go_each_to_the_guest_of_its_serial,
     usb::whatever_is_in_a_port_goes_to_its_guest,
     usb::device_that_is_replugged_ten_times_fast_ends_attached,
+    usb::behind_a_hub_each_device_goes_by_its_most_specific_entry_and_the_hub_stays,
+    usb::device_with_a_disk_that_the_host_uses_stays_there,
+    by_hand::unlisted_device_is_attached_to_a_named_guest_by_each_of_its_names,
+    by_hand::what_is_detached_by_hand_stays_away_until_it_is_plugged_in_again,
     disks::disks_go_to_virtio_scsi_and_usb,
     disks::pulled_disk_is_released_and_comes_back,
     disks::guest_that_never_releases_a_disk_is_told_of_and_the_replugged_one_waits,
@@ -41,6 +46,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     life::without_guests_libvirt_is_not_loaded,
     life::guest_that_starts_after_the_plug_gets_its_devices,
     life::guest_that_is_rebooted_destroyed_or_saved_ends_with_its_devices,
+    life::guest_that_is_defined_late_undefined_renamed_or_killed_ends_with_its_devices,
     life::killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached,
     hangs::stopped_libvirtd_delays_no_mount_and_no_status,
     hangs::frozen_guest_delays_no_mount_and_no_other_guest,
@@ -107,4 +113,12 @@ fn line(controller: u32, product: u16, serial: &str) -> Outcome<Gadget> {
         serial: serial.into(),
     };
     Gadget::serial_line(&format!("line{controller}"), controller, &claims)
+}
+
+/// Where in /sys/bus/usb/devices the device with this serial is.
+fn port_of(serial: &str) -> Option<String> {
+    fs::read_dir("/sys/bus/usb/devices").ok()?.flatten().find_map(|entry| {
+        let read = fs::read_to_string(entry.path().join("serial")).ok()?;
+        (read.trim() == serial).then(|| entry.file_name().to_string_lossy().into_owned())
+    })
 }

@@ -7,7 +7,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::{config, guest_of, line, ours, wait_for, wait_for_ours};
 use crate::Outcome;
-use crate::daemon::MOUNTPOINT;
+use crate::daemon::{self, Daemon, MOUNTPOINT};
 use crate::disks::{Filesystem, Recipe};
 use crate::hypervisor::{self, Kind, LONG};
 use crate::lab::Lab;
@@ -58,6 +58,15 @@ pub(in super::super) fn frozen_guest_delays_no_mount_and_no_other_guest(lab: &mu
     wait_for("guest1", "1209:0002", "attached")?;
     fs::read_dir(Path::new(MOUNTPOINT).join("backup"))?;
     assert_eq!(ours("frozen"), 0, "it is frozen still");
+    assert_eq!(guest_of("guest1")?["state"], "running");
+    // The end waits for nobody either, and says for whom not.
+    let ended = lab.daemon.as_mut().ok_or("no daemon")?.terminate()?;
+    assert_eq!(ended, Some(0));
+    let said = "frozen has not answered for";
+    assert!(daemon::log_text().contains(said), "{}", daemon::log_text());
+    // What was asked for comes all the same, and the next run knows it as its own.
+    lab.daemon = Some(Daemon::start_again()?);
     kill_process(qemu, Signal::CONT)?;
+    wait_for("frozen", "1209:0001", "attached")?;
     wait_for_ours("frozen", 1)
 }

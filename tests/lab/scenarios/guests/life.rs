@@ -1,8 +1,11 @@
 //! Guests and libvirtd that come and go.
 
 use std::fs;
+use std::time::Duration;
 
-use super::{config, guest_of, line, ours, wait_for, wait_for_ours};
+use rustix::process::{Signal, kill_process};
+
+use super::{config, guest_of, line, ours, wait_for, wait_for_ours, wait_for_reason};
 use crate::hypervisor::{self, Kind, LONG, virsh};
 use crate::lab::Lab;
 use crate::wait;
@@ -40,6 +43,44 @@ pub(in super::super) fn guest_that_is_rebooted_destroyed_or_saved_ends_with_its_
     virsh(["start", "guest1"])?;
     wait_for("guest1", "1209:0001", "attached")?;
     assert_eq!(ours("guest1"), 1);
+    Ok(())
+}
+
+pub(in super::super) fn guest_that_is_defined_late_undefined_renamed_or_killed_ends_with_its_devices(
+    lab: &mut Lab,
+) -> Outcome {
+    hypervisor::start()?;
+    let _gadget = line(0, 1, "LIFE")?;
+    lab.start(&config(CONFIG))?;
+    let attached = || wait_for("guest1", "1209:0001", "attached").and_then(|_| wait_for_ours("guest1", 1));
+    let waits = |why| wait_for_reason("guest1", "1209:0001", why).map(drop);
+    waits("knows no guest called guest1")?;
+    hypervisor::define("guest1", Kind::Silent)?;
+    waits("guest1 is off")?;
+    virsh(["start", "guest1"])?;
+    attached()?;
+    // It runs on without a definition, and is gone when it ends.
+    virsh(["undefine", "guest1"])?;
+    wait::stays_true("it keeps the device", Duration::from_secs(1), || ours("guest1") == 1)?;
+    kill_process(hypervisor::qemu("guest1")?, Signal::KILL)?;
+    waits("knows no guest called guest1")?;
+    hypervisor::define("before", Kind::Silent)?;
+    virsh(["domrename", "before", "guest1"])?;
+    waits("guest1 is off")?;
+    virsh(["start", "guest1"])?;
+    attached()?;
+    kill_process(hypervisor::qemu("guest1")?, Signal::KILL)?;
+    waits("guest1 is off")?;
+    virsh(["start", "guest1"])?;
+    attached()?;
+    let file = "/dev/shm/lab-guests/saved";
+    virsh(["save", "guest1", file])?;
+    waits("guest1 is off")?;
+    virsh(["restore", file])?;
+    attached()?;
+    virsh(["destroy", "guest1"])?;
+    virsh(["domrename", "guest1", "after"])?;
+    waits("knows no guest called guest1")?;
     Ok(())
 }
 
