@@ -4,7 +4,7 @@
 
 mod disk_fixture;
 
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use disk_fixture::{
     Image, LoopDisk, MIB, holds_open, lock_now, make_filesystem, prepare_now, put_away, run, wait_for, words,
 };
-use mydisks::disk::mountinfo::{self, Watch, Woken};
+use mydisks::disk::mountinfo::{self, Watch};
 use mydisks::disk::unmount::{Expire, Unmount, expire, unmount};
 use mydisks::disk::{
-    Cancel, Closing, Cryptsetup, DiskError, ErrorKind, Locked, Opened, Order, Prepared, Saved, Source,
-    leftovers, prepare_with, saved,
+    Cancel, Closing, Cryptsetup, DamageWatch, DiskError, ErrorKind, Locked, Opened, Order, Prepared, Saved,
+    Source, damage, leftovers, prepare_with, saved,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, openat};
 use rustix::mount::{MoveMountFlags, move_mount};
 
@@ -538,17 +539,47 @@ fn a_lazy_unmount_takes_it_away_from_under_its_users() {
 
 #[test]
 fn a_watch_tells_of_a_mount_and_of_its_end() {
-    let stop = Cancel::new().unwrap();
     let image = Image::of("ext4");
     let prepared = prepare_now(&image.order()).unwrap();
     let watch = Watch::new().unwrap();
     let place = attach(&prepared, &image);
-    assert_eq!(watch.wait(stop.as_fd()).unwrap(), Woken::Changed);
+    watch.wait(&[]).unwrap();
     let (id, opened) = (prepared.mount_id, prepared.opened.clone());
     drop(prepared);
     assert!(matches!(unmount(&place, id, false), Unmount::Unmounted));
-    assert_eq!(watch.wait(stop.as_fd()).unwrap(), Woken::Changed);
+    watch.wait(&[]).unwrap();
     assert_eq!(lock_now(&opened, Closing::IfUnused), Ok(Locked::Closed));
+}
+
+/// Whether it is readable without waiting.
+fn is_told(watch: &DamageWatch) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(watch.as_fd(), PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+}
+
+#[test]
+fn an_error_that_ext4_finds_is_told_and_counted_and_the_watch_keeps_nothing_mounted() {
+    let image = Image::of("ext4");
+    let watch = DamageWatch::new().unwrap();
+    let prepared = prepare_now(&image.order()).unwrap();
+    assert_eq!(prepared.errors, 0);
+    watch.add(prepared.mount.as_fd());
+    let place = attach(&prepared, &image);
+    let (id, opened) = (prepared.mount_id, prepared.opened.clone());
+    drop(prepared);
+    assert!(!is_told(&watch));
+    let name = opened.device.file_name().unwrap();
+    fs::write(Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"), "by hand").unwrap();
+    assert!(is_told(&watch));
+    watch.drain();
+    assert!(!is_told(&watch));
+    let found = damage(opened.devnum);
+    assert_eq!((found.count, found.last.is_empty()), (1, false), "{found}");
+    assert!(matches!(unmount(&place, id, false), Unmount::Unmounted));
+    assert_eq!(lock_now(&opened, Closing::IfUnused), Ok(Locked::Closed));
+    let prepared = prepare_now(&image.order()).unwrap();
+    assert_eq!(prepared.errors, 1, "it remembers");
+    put_away(prepared);
 }
 
 #[test]

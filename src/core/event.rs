@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Config;
 use crate::device::{Disk, DiskSeq, MountName, UsbDevice};
-use crate::disk::{DiskError, Opened, Order};
+use crate::disk::{Damage, DiskError, Opened, Order};
 use crate::guests::{GuestAction, GuestEvent};
 
 /// A moment, as the core is told it; the core never asks a clock.
@@ -204,8 +204,10 @@ pub struct OnName {
     pub what: String,
     /// Nothing is mounted over it.
     pub on_top: bool,
-    /// Nobody can write to it now; a sentence's end that says why, if the kernel tells.
-    pub read_only: Option<String>,
+    /// Nobody can write to it now, as the mount table says.
+    pub read_only: bool,
+    /// What its file system has found in itself.
+    pub damage: Damage,
 }
 
 /// What is known of a mount that is made but not attached.
@@ -219,6 +221,8 @@ pub struct Detached {
     pub filesystem: String,
     /// Mounted read-only.
     pub read_only: bool,
+    /// So many errors its file system had found when it was mounted.
+    pub errors: u64,
     /// What a person should know.
     pub notes: Vec<String>,
 }

@@ -4,6 +4,7 @@
 use super::event::{Action, Level, Unmount, UnmountResult};
 use super::shared::Shared;
 use super::slot::{InUse, Slot, State};
+use crate::disk::Damage;
 
 /// How a sentence ends that tells of a loss.
 const LOST: &str = ": what was written last may be lost";
@@ -54,6 +55,18 @@ impl Slot {
                 self.tell(format!("{device} has failed while being unmounted ({why}){LOST}"), shared);
             }
             _ => {}
+        }
+    }
+
+    /// What its file system has found in itself is known: told if it is more than before.
+    pub(super) fn tell_damage(&mut self, damage: &Damage, shared: &mut Shared) {
+        let State::Mounted { in_use, .. } = &mut self.state else { return };
+        if damage.count > in_use.detached.errors {
+            in_use.detached.errors = damage.count;
+            let device = in_use.detached.opened.device.display();
+            let consequence = "it may refuse to be written to, and what was written last may be lost";
+            let text = format!("the file system on {device} is damaged ({damage}): {consequence}");
+            self.tell(text, shared);
         }
     }
 

@@ -44,16 +44,16 @@ impl Slot {
             self.last_retry = Some(shared.now.monotonic);
         }
         let State::Mounted { in_use, .. } = &mut self.state else { return };
-        let was = std::mem::replace(&mut in_use.detached.read_only, ours.read_only.is_some());
+        let was = std::mem::replace(&mut in_use.detached.read_only, ours.read_only);
         let is_present = shared.inventory.is_present(in_use.place);
-        match &ours.read_only {
-            Some(why) if !was => {
-                let text = format!("{}: has become read-only{why}", self.config.name);
-                shared.log(Level::Error, text);
+        match (was, ours.read_only) {
+            (false, true) => shared.log(Level::Error, format!("{}: has become read-only", self.config.name)),
+            (true, false) => {
+                shared.log(Level::Info, format!("{}: can be written to again", self.config.name))
             }
-            None if was => shared.log(Level::Info, format!("{}: can be written to again", self.config.name)),
             _ => {}
         }
+        self.tell_damage(&ours.damage, shared);
         // It was covered when the disk was pulled.
         if ours.on_top && !is_present {
             self.unmount(Unmount::Lazy, shared);

@@ -20,7 +20,8 @@ use crate::core::{
 use crate::device::DiskSeq;
 use crate::disk::unmount::{self, Expire};
 use crate::disk::{
-    self, Cancel, Closing, DiskError, EjectError, ErrorKind, Locked, Opened, Order, Prepared, Saved, holders,
+    self, Cancel, Closing, DamageWatch, DiskError, EjectError, ErrorKind, Locked, Opened, Order, Prepared,
+    Saved, holders,
 };
 use crate::fuse::{Names, Replies};
 
@@ -36,6 +37,8 @@ pub(super) struct Jobs {
     pub(super) root_device: u64,
     pub(super) preparing: Mutex<HashMap<JobId, Preparing>>,
     pub(super) workers: Arc<Workers>,
+    /// Of the file systems that are mounted; `None` if the kernel cannot tell.
+    pub(super) damage: Option<Arc<DamageWatch>>,
 }
 
 /// The way to a thread that prepares, or that waits with a detached mount.
@@ -175,11 +178,15 @@ impl Jobs {
             .and_then(|directory| Ok((rustix::fs::fstat(&directory)?.st_dev, directory)));
         let message = match found {
             Ok((device, directory)) if device == self.root_device => {
+                if let Some(damage) = &self.damage {
+                    damage.add(prepared.mount.as_fd());
+                }
                 let detached = Detached {
                     mount: prepared.mount_id,
                     opened: prepared.opened.clone(),
                     filesystem: prepared.filesystem.clone(),
                     read_only: prepared.read_only,
+                    errors: prepared.errors,
                     notes: prepared.notes.clone(),
                 };
                 return Ok((prepared, directory, detached));

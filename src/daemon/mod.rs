@@ -27,6 +27,7 @@ use crate::control::{self, Replier, Reply, Request};
 use crate::core::{Action, CommandId, Core, Event, Level, Now, RequestId, SlotId, Snapshot, Wish};
 use crate::device::udev::Monitor;
 use crate::device::{DeviceEvent, MonitorError, MountName};
+use crate::disk::DamageWatch;
 use crate::disk::holders;
 use crate::disk::unmount::{Unmount, unmount};
 use crate::fuse::{self, DetachedRoot, Names, Replies, RootAttributes, Serving, StatusFile};
@@ -160,6 +161,10 @@ impl Daemon {
         let serving = serve(device, &names, &replies, &turns).map_err(fuse)?;
         let (enumerated, all_reported) = bounded(1);
         let monitor = monitor(&turns, enumerated)?;
+        let damage = DamageWatch::new().map(Arc::new).inspect_err(|error| {
+            tracing::debug!("errors of file systems are seen only when something else is looked at: {error}");
+        });
+        let damage = damage.ok();
         let jobs = Arc::new(Jobs {
             events: turns.clone(),
             replies,
@@ -168,10 +173,11 @@ impl Daemon {
             root_device,
             preparing: Mutex::default(),
             workers: Arc::default(),
+            damage: damage.clone(),
         });
         let left_root = Arc::new(OnceLock::new());
         let shell = Shell {
-            mounts: mounts::Watcher::start(&mountpoint, &names, &turns)
+            mounts: mounts::Watcher::start(&mountpoint, &names, &turns, damage.clone())
                 .map_err(needs("watch the mount table"))?,
             callers: watch_callers(&turns).map_err(needs("start a thread"))?,
             replier: Replier::default(),
@@ -195,7 +201,7 @@ impl Daemon {
         turns.take_waiting().into_iter().for_each(|message| machine.take(message));
         left.take_away_roots();
         detached.attach(&mountpoint).map_err(|error| StartError::Fuse { path: mountpoint.clone(), error })?;
-        for event in left.attach(&names, &mountpoint) {
+        for event in left.attach(&names, &mountpoint, damage.as_deref()) {
             machine.handle(event);
         }
         // Last: what is mounted is known before anything is given away.

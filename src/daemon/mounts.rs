@@ -1,4 +1,5 @@
-//! Watches the mount table: what is mounted on the name directories, now and whenever it changes.
+//! Watches the mount table and the file systems' errors: what is mounted on the name directories and how it is, now and
+//! whenever that changes.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,8 +13,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::Message;
 use super::turns::Turns;
 use crate::core::{Event, OnName};
-use crate::disk;
 use crate::disk::mountinfo::{self, MountEntry, Watch};
+use crate::disk::{self, Damage, DamageWatch};
 use crate::fuse::Names;
 
 /// The thread that watches.
@@ -22,13 +23,24 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn start(mountpoint: &Path, names: &Arc<Names>, turns: &Turns<Message>) -> io::Result<Self> {
+    /// `damage` is watched as well: an error of a file system changes nothing in the mount table.
+    pub(super) fn start(
+        mountpoint: &Path,
+        names: &Arc<Names>,
+        turns: &Turns<Message>,
+        damage: Option<Arc<DamageWatch>>,
+    ) -> io::Result<Self> {
         let kick = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let watch = Watch::new()?;
         let watcher = Self { kick: Arc::clone(&kick) };
         let (mountpoint, names, turns) = (mountpoint.to_owned(), Arc::clone(names), turns.clone());
         thread::Builder::new().name("mounts".into()).spawn(move || {
-            while let Ok(_woken) = watch.wait(kick.as_fd()) {
+            let also: Vec<_> =
+                [kick.as_fd()].into_iter().chain(damage.iter().map(|watch| watch.as_fd())).collect();
+            while watch.wait(&also).is_ok() {
+                if let Some(damage) = &damage {
+                    damage.drain();
+                }
                 // Before the table is read: a kick that comes meanwhile is another look.
                 let _ = rustix::io::read(&*kick, &mut [0; 8]);
                 let read = Instant::now();
@@ -63,7 +75,12 @@ fn on_names(mountpoint: &Path, names: &Names) -> io::Result<Vec<OnName>> {
             on_top: !entries
                 .iter()
                 .any(|over| over.parent == entry.id && over.mount_point == entry.mount_point),
-            read_only: entry.is_read_only().then(|| disk::damage(entry.devnum)),
+            read_only: entry.is_read_only(),
+            damage: if entry.kind.starts_with("ext") {
+                disk::damage(entry.devnum)
+            } else {
+                Damage::default()
+            },
         })
     });
     Ok(on.collect())

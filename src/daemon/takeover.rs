@@ -14,7 +14,7 @@ use crate::core::{Detached, Event, LockResult, MountId, SlotId};
 use crate::disk::leftovers::{self, Mapping};
 use crate::disk::mountinfo::{self, MountEntry};
 use crate::disk::unmount;
-use crate::disk::{DiskError, ErrorKind, Opened};
+use crate::disk::{self, DamageWatch, DiskError, ErrorKind, Opened};
 use crate::fuse::{FUSE_TYPE, Names};
 
 /// Everything that was found.
@@ -79,12 +79,12 @@ impl Left {
     }
 
     /// Attaches the disks to the names of the new root, and tells the core of them and of mappings without a mount.
-    pub(super) fn attach(self, names: &Names, mountpoint: &Path) -> Vec<Event> {
+    pub(super) fn attach(self, names: &Names, mountpoint: &Path, damage: Option<&DamageWatch>) -> Vec<Event> {
         let mut events = Vec::new();
         let mut used: Vec<String> = Vec::new();
         for left in self.mounts {
             used.extend(left.opened.mapping.clone());
-            match left.attach(names, mountpoint) {
+            match left.attach(names, mountpoint, damage) {
                 Ok(event) => events.push(event),
                 Err(error) => tracing::warn!("{}", error.message),
             }
@@ -110,7 +110,12 @@ fn device(root: &MountEntry) -> (u32, u32) {
 }
 
 impl LeftMount {
-    fn attach(self, names: &Names, mountpoint: &Path) -> Result<Event, DiskError> {
+    fn attach(
+        self,
+        names: &Names,
+        mountpoint: &Path,
+        damage: Option<&DamageWatch>,
+    ) -> Result<Event, DiskError> {
         let failed = |why: String| {
             let message = format!(
                 "{}, mounted by an earlier run, is not taken over: {why}",
@@ -130,9 +135,13 @@ impl LeftMount {
             Ok(statx(self.clone.as_fd(), "", flags, StatxFlags::MNT_ID)?.stx_mnt_id)
         };
         let mount = attach().map_err(|error| failed(error.to_string()))?;
+        if let Some(damage) = damage {
+            damage.add(self.clone.as_fd());
+        }
         let detached = Detached {
             mount,
             read_only: self.entry.is_read_only(),
+            errors: disk::damage(self.entry.devnum).count,
             filesystem: self.entry.kind,
             notes: Vec::new(),
             opened: self.opened,
@@ -149,7 +158,7 @@ fn slot_of(mapping: &Mapping, names: &Names) -> Option<SlotId> {
 /// A mapping that nothing is mounted from.
 fn only_open(mapping: &Mapping) -> Detached {
     let opened = Opened { mapping: Some(mapping.name.clone()), devnum: mapping.devnum, ..Opened::default() };
-    Detached { mount: 0, opened, filesystem: String::new(), read_only: false, notes: Vec::new() }
+    Detached { mount: 0, opened, filesystem: String::new(), read_only: false, errors: 0, notes: Vec::new() }
 }
 
 /// A mapping of a name that is no longer configured: no slot would lock it.

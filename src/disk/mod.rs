@@ -39,7 +39,7 @@ pub use cancel::Cancel;
 pub use claim::{Claim, claim};
 pub use content::hint;
 pub use cryptsetup::Cryptsetup;
-pub use damage::damage;
+pub use damage::{Damage, DamageWatch, damage};
 pub use eject::{EjectError, Ejected, eject};
 pub use error::{DiskError, ErrorKind};
 pub use lock::{Closing, Locked, lock, lock_with};
@@ -104,6 +104,8 @@ pub struct Prepared {
     pub filesystem: String,
     /// Mounted read-only, by option or because the disk is write-protected.
     pub read_only: bool,
+    /// So many errors the file system had found in itself before.
+    pub errors: u64,
     /// What a person should know although it worked: the kernel's warnings, "write-protected, mounted read-only".
     pub notes: Vec<String>,
 }

@@ -135,15 +135,6 @@ pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// What ended a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// The mount table has changed since the wait before, or since [`Watch::new`].
-    Changed,
-    /// The stop descriptor became readable.
-    Stopped,
-}
-
 /// Waits for the mount table to change. The kernel tells of a change, not of which: [`read`] it then.
 #[derive(Debug)]
 pub struct Watch(File);
@@ -157,26 +148,20 @@ impl Watch {
         File::open("/proc/self/mountinfo").map(Self)
     }
 
-    /// Sleeps until the table changes or `stop` becomes readable; no timer runs. Several changes may be told as one
-    /// (`mounts_poll` in fs/proc_namespace.c compares a counter).
+    /// Sleeps until the table changes or one of `also` becomes readable; no timer runs. Several changes may be told as
+    /// one (`mounts_poll` in fs/proc_namespace.c compares a counter).
     ///
     /// # Errors
     /// poll(2) fails: out of memory.
-    pub fn wait(&self, stop: BorrowedFd<'_>) -> io::Result<Woken> {
+    pub fn wait(&self, also: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let table = PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::PRI);
+        let others = also.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+        let mut fds: Vec<_> = std::iter::once(table).chain(others).collect();
         loop {
-            let mut fds = [
-                PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::PRI),
-                PollFd::from_borrowed_fd(stop, PollFlags::IN),
-            ];
             match poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
                 Err(errno) => return Err(errno.into()),
-            }
-            if !fds[1].revents().is_empty() {
-                return Ok(Woken::Stopped);
-            }
-            if fds[0].revents().intersects(PollFlags::PRI | PollFlags::ERR) {
-                return Ok(Woken::Changed);
             }
         }
     }
@@ -230,7 +215,7 @@ mod tests {
     fn a_readable_stop_descriptor_ends_the_wait() {
         let cancel = crate::disk::Cancel::new().unwrap();
         cancel.cancel();
-        assert_eq!(Watch::new().unwrap().wait(cancel.as_fd()).unwrap(), Woken::Stopped);
+        Watch::new().unwrap().wait(&[cancel.as_fd()]).unwrap();
     }
 
     /// As the kernel's `mangle` does.

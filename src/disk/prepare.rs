@@ -8,7 +8,7 @@ use super::fscontext::{self, Detached};
 use super::node::{Disk, Node};
 use super::options::{self, Options};
 use super::unlock::{self, Unlocked};
-use super::{DiskError, ErrorKind, Opened, Order, Prepared, Source, busy, image};
+use super::{DiskError, ErrorKind, Opened, Order, Prepared, Source, busy, damage, image};
 
 /// Makes a disk ready: opens and checks it, finds what is on it, unlocks it if it is encrypted, and mounts it where
 /// nobody sees it. Blocks, for an argon2 key for many seconds; runs no program for a disk that is not encrypted. After
@@ -102,6 +102,7 @@ struct Mounted {
     detached: Detached,
     filesystem: &'static str,
     read_only: bool,
+    errors: u64,
     notes: Vec<String>,
 }
 
@@ -155,7 +156,8 @@ impl Job<'_> {
             return Err(DiskError::new(ErrorKind::TimedOut, "Cancelled after mounting"));
         }
         notes.append(&mut detached.warnings);
-        Ok(Mounted { detached, filesystem, read_only, notes })
+        let errors = if filesystem.starts_with("ext") { damage(node.devnum).count } else { 0 };
+        Ok(Mounted { detached, filesystem, read_only, errors, notes })
     }
 
     fn prepared(&self, mounted: Mounted, node: &Node, mapping: Option<String>, on: &Node) -> Prepared {
@@ -172,6 +174,7 @@ impl Job<'_> {
             },
             filesystem: mounted.filesystem.to_owned(),
             read_only: mounted.read_only,
+            errors: mounted.errors,
             notes: mounted.notes,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::World;
 use crate::core::*;
-use crate::disk::ErrorKind;
+use crate::disk::{Damage, ErrorKind};
 
 const A: SlotId = SlotId(0);
 
@@ -99,7 +99,37 @@ fn a_mount_that_the_kernel_makes_read_only_is_shown_so() {
     world.broken.insert(A);
     world.report_mounts();
     assert_eq!(status(&world).read_only, Some(true));
-    assert!(world.core.snapshot().events.iter().any(|line| line.text.contains("read-only after 1 error")));
+    assert!(world.core.snapshot().events.iter().any(|line| line.text.contains("has become read-only")));
+}
+
+#[test]
+fn errors_that_a_file_system_finds_are_told_once_each_until_the_name_is_used_again() {
+    let mut world = mounted();
+    let found = |world: &mut World, count| {
+        let damage = Damage { count, last: "ext4_lookup".into() };
+        let (read, mount, what) = (world.instant(), world.mounted[&A], "ext4 (/dev/x)".into());
+        let on = vec![OnName { slot: A, mount, what, on_top: true, read_only: false, damage }];
+        world.send(Event::Mounts { read, on });
+        let events = world.core.snapshot().events;
+        events.iter().filter(|line| line.text.contains("is damaged")).count()
+    };
+    assert_eq!(found(&mut world, 0), 0);
+    assert_eq!(found(&mut world, 1), 1);
+    assert_eq!(found(&mut world, 1), 1);
+    assert_eq!(found(&mut world, 3), 2);
+    let error = status(&world).error.clone().unwrap();
+    assert!(error.contains("is damaged (3 errors, the last in ext4_lookup)"), "{error}");
+    let command = world.umount("a", Wish::Locked, false);
+    world.pass(Duration::from_secs(1));
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    let reply = world.replies[&command].clone();
+    assert!(reply.as_ref().is_err_and(|why| why.contains("is unmounted and locked, but ")), "{reply:?}");
+    assert!(status(&world).error.is_some());
+    world.enter(A, Hold::Nothing);
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    assert_eq!(status(&world).error, None);
 }
 
 #[test]
@@ -111,7 +141,7 @@ fn a_mount_table_that_is_older_than_the_unmount_shows_nobody_elses_mount() {
     world.end_job(only_job(&world), None);
     world.end_job(only_job(&world), None);
     let what = "ext4 (/dev/x)".into();
-    let on = vec![OnName { slot: A, mount, what, on_top: true, read_only: None }];
+    let on = vec![OnName { slot: A, mount, what, on_top: true, read_only: false, damage: Damage::default() }];
     world.send(Event::Mounts { read, on });
     assert_eq!(status(&world).error, None);
 }

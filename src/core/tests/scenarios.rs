@@ -384,8 +384,14 @@ fn what_an_earlier_run_left_mounted_expires_as_if_it_were_new() {
         disk_sequence: seq.0,
         ..crate::disk::Opened::default()
     };
-    let detached =
-        Detached { mount: 7, opened, filesystem: "ext4".into(), read_only: false, notes: Vec::new() };
+    let detached = Detached {
+        mount: 7,
+        opened,
+        filesystem: "ext4".into(),
+        read_only: false,
+        errors: 0,
+        notes: Vec::new(),
+    };
     world.send(Event::Left { slot: A, is_mounted: true, detached });
     assert_eq!(state(&world, A), MountState::Mounted);
     world.pass(Duration::from_secs(10));

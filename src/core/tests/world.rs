@@ -11,7 +11,7 @@ use super::hypervisor::Hypervisor;
 use crate::config::{self, Config};
 use crate::core::*;
 use crate::device::{BlockNode, Content, Disk, DiskSeq, Partition};
-use crate::disk::{DiskError, ErrorKind, Opened, Order, Source};
+use crate::disk::{Damage, DiskError, ErrorKind, Opened, Order, Source};
 
 /// `far` can be reached through `a` and `b`, and belongs to whoever takes it; `c` and `d` share a disk.
 pub(super) const CONFIG: &str = r#"
@@ -326,7 +326,8 @@ impl World {
             mount,
             what: if mount == COVER { "tmpfs (none)" } else { "ext4 (/dev/x)" }.into(),
             on_top,
-            read_only: (mount != COVER && self.broken.contains(&slot)).then(|| " after 1 error".into()),
+            read_only: mount != COVER && self.broken.contains(&slot),
+            damage: Damage::default(),
         };
         let ours = self.mounted.iter().map(|(&slot, &mount)| one(slot, mount, !self.covered.contains(&slot)));
         let on = ours.chain(self.covered.iter().map(|&slot| one(slot, COVER, true))).collect();
@@ -444,8 +445,14 @@ impl World {
     fn is_prepared(&mut self, job: JobId, slot: SlotId, order: &Order) {
         let (mount, opened) = self.open(slot, order, false);
         self.jobs.insert(job, (slot, Job::Attach(opened.mapping.clone().unwrap())));
-        let detached =
-            Detached { mount, opened, filesystem: "ext4".into(), read_only: false, notes: Vec::new() };
+        let detached = Detached {
+            mount,
+            opened,
+            filesystem: "ext4".into(),
+            read_only: false,
+            errors: 0,
+            notes: Vec::new(),
+        };
         self.send(Event::Prepared { job, result: Ok(detached) });
     }
 

@@ -115,7 +115,8 @@ pub(crate) const HANDS: &[Scenario] = scenarios![
     hands::disk_that_is_moved_away_is_left_there_and_is_ours_again_when_it_is_moved_back,
     hands::what_is_mounted_over_a_name_is_told_and_left_alone,
     hands::disk_that_is_pulled_while_it_is_covered_is_unmounted_when_it_is_not,
-    hands::disk_that_becomes_read_only_is_shown_so_and_the_log_says_why,
+    hands::disk_that_becomes_read_only_is_shown_so,
+    hands::errors_that_the_file_system_finds_are_told_at_once_and_to_whoever_unmounts_it,
     hands::root_that_is_taken_away_lazily_by_hand_leaves_nothing_unlocked,
 ];
 

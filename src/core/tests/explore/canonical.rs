@@ -277,7 +277,7 @@ impl View<'_> {
     fn in_use(&mut self, in_use: &InUse) {
         let InUse { place, detached, spec } = in_use;
         // What it is and how it is mounted is for people.
-        let Detached { mount, opened, filesystem: _, read_only: _, notes: _ } = detached;
+        let Detached { mount, opened, filesystem: _, read_only: _, errors: _, notes: _ } = detached;
         self.place(*place);
         self.number(*mount);
         self.opened(opened);

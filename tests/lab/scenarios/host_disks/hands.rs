@@ -141,21 +141,36 @@ pub(super) fn disk_that_is_pulled_while_it_is_covered_is_unmounted_when_it_is_no
 }
 
 /// A remount is an event of the mount table; an error is none, and found by the next attempt to expire it.
-pub(super) fn disk_that_becomes_read_only_is_shown_so_and_the_log_says_why(lab: &mut Lab) -> Outcome {
-    mounted(lab, "options = \"errors=remount-ro\"\nidle-timeout = \"1s\"")?;
-    let busy = File::open(name("backup").join("hello"))?;
+pub(super) fn disk_that_becomes_read_only_is_shown_so(lab: &mut Lab) -> Outcome {
+    mounted(lab, "")?;
     assert_eq!(status_of("backup")?["read_only"], false);
     Program::new("mount").args(["-o", "remount,ro"]).arg(name("backup")).ok()?;
     wait_for_read_only(true)?;
     wait_for_log("has become read-only")?;
     Program::new("mount").args(["-o", "remount,rw"]).arg(name("backup")).ok()?;
-    wait_for_read_only(false)?;
+    wait_for_read_only(false)
+}
+
+pub(super) fn errors_that_the_file_system_finds_are_told_at_once_and_to_whoever_unmounts_it(
+    lab: &mut Lab,
+) -> Outcome {
+    mounted(lab, "options = \"errors=remount-ro\"")?;
     let mut trigger = File::options().write(true).open("/sys/fs/ext4/dm-0/trigger_fs_error")?;
     trigger.write_all(b"by hand")?;
-    wait_for_read_only(true)?;
-    wait_for_log("has become read-only after 1 error, the last in ")?;
-    drop(busy);
-    wait_for_state("backup", "ready")
+    drop(trigger);
+    wait_for_log("is damaged (")?;
+    let written = File::create(name("backup").join("new")).err().and_then(|error| error.raw_os_error());
+    assert_eq!(written, Some(libc::EROFS), "it refuses to be written to");
+    let error = status_of("backup")?["error"].to_string();
+    assert!(error.contains("is damaged"), "{error}");
+    let told = Program::new(daemon::BINARY).args(["umount", "backup"]).finish()?;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(
+        told.stderr.contains("is unmounted and locked, but ") && told.stderr.contains("is damaged"),
+        "{told:?}"
+    );
+    assert!(mounts::mappings().is_empty() && !is_mounted("backup"));
+    Ok(())
 }
 
 pub(super) fn root_that_is_taken_away_lazily_by_hand_leaves_nothing_unlocked(lab: &mut Lab) -> Outcome {
