@@ -1,4 +1,4 @@
-//! The machine of the lab (tests/lab/vm.sh), with disks that stay plugged in.
+//! The machine of the lab (tests/lab/vm.sh), with what a benchmark needs plugged in.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -46,28 +46,21 @@ pub(crate) const DISKS: [MachineDisk; 3] = [
     },
 ];
 
-/// Runs this program's other half in there and prints its figures; whether all could be measured.
-pub(crate) fn run(names: &[&str]) -> Outcome<bool> {
+/// Runs this benchmark in there and prints its figures; whether all could be measured.
+pub(crate) fn run(name: &str) -> Outcome<bool> {
     println!("\nin the machine of the lab (emulated: its times compare with one another only)");
     let share = tempfile::Builder::new().prefix("mydisks-bench.").tempdir()?;
-    let mut qemu = String::new();
-    for disk in DISKS {
-        let (file, serial) = (share.path().join(disk.serial), disk.serial);
-        image::make(&file)?;
-        qemu += &format!(
-            " -drive if=none,id={serial},file={},format=raw,cache=unsafe{}",
-            file.display(),
-            disk.drive
-        );
-        qemu += &format!(" -device {},drive={serial},serial={serial}", disk.device);
-    }
+    let qemu = match name {
+        "first-access" => disks(share.path())?,
+        _ => String::new(),
+    };
     let console = share.path().join("console");
     let output = File::create(&console)?;
     let status = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/vm.sh"))
         .args(["-t", "900", "sh", "-c", "exec \"$@\" >\"$LAB_SHARE/figures\" 2>&1", "sh"])
         .arg(std::env::current_exe()?)
         .arg("--inside")
-        .args(names)
+        .arg(name)
         .env("LAB_SHARE", share.path())
         .env("LAB_QEMU", qemu)
         .stdin(Stdio::null())
@@ -83,4 +76,20 @@ pub(crate) fn run(names: &[&str]) -> Outcome<bool> {
             Err(format!("the machine ended with {status}\n{}", String::from_utf8_lossy(&console)).into())
         }
     }
+}
+
+/// The words by which QEMU has them.
+fn disks(share: &Path) -> Outcome<String> {
+    let mut qemu = String::new();
+    for disk in DISKS {
+        let (file, serial) = (share.join(disk.serial), disk.serial);
+        image::make(&file)?;
+        qemu += &format!(
+            " -drive if=none,id={serial},file={},format=raw,cache=unsafe{}",
+            file.display(),
+            disk.drive
+        );
+        qemu += &format!(" -device {},drive={serial},serial={serial}", disk.device);
+    }
+    Ok(qemu)
 }

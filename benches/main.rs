@@ -3,11 +3,20 @@
 //! `cargo bench` runs all, `cargo bench -- NAME…` those of these names. A goal that is missed is said and is no
 //! failure; what cannot be measured is one. README.md beside this file has the figures and how they are made.
 
+mod additions;
 mod automount;
 mod contender;
 mod daemon;
 mod figures;
 mod first_access;
+// Of the lab; only a part of it is needed here.
+#[allow(dead_code)]
+#[path = "../tests/lab/gadget.rs"]
+mod gadget;
+mod guests;
+#[allow(dead_code)]
+#[path = "../tests/lab/hypervisor.rs"]
+mod hypervisor;
 mod idle;
 mod image;
 mod loop_device;
@@ -15,7 +24,15 @@ mod machine;
 mod many_names;
 mod memory;
 mod messages;
+mod old_way;
 mod place;
+#[allow(dead_code)]
+#[path = "../tests/lab/program.rs"]
+mod program;
+mod uevents;
+#[allow(dead_code)]
+#[path = "../tests/lab/wait.rs"]
+mod wait;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -34,8 +51,9 @@ const HERE: [Benchmark; 5] = [
     ("memory", memory::run),
     ("messages", messages::run),
 ];
-/// In the machine of the lab, which has disks and udev.
-const INSIDE: [Benchmark; 2] = [("first-access", first_access::of_disks), ("idle", idle::run)];
+/// In the machine of the lab, which has disks, udev and libvirt: a machine for each.
+const INSIDE: [Benchmark; 3] =
+    [("first-access", first_access::of_disks), ("idle", idle::run), ("guests", guests::run)];
 
 fn main() -> ExitCode {
     // cargo adds `--bench`.
@@ -45,8 +63,9 @@ fn main() -> ExitCode {
         ["--here", names @ ..] => run(&HERE, names),
         ["--inside", names @ ..] => run(&INSIDE, names),
         names => check(names).and_then(|()| apart(names)).and_then(|here| {
-            let inside = INSIDE.iter().any(|(name, _)| names.is_empty() || names.contains(name));
-            Ok(here & (!inside || machine::run(names)?))
+            let chosen = INSIDE.iter().map(|(name, _)| *name);
+            let chosen = chosen.filter(|name| names.is_empty() || names.contains(name));
+            chosen.map(machine::run).try_fold(here, |all, measured| Ok(all & measured?))
         }),
     };
     match done {
@@ -63,10 +82,12 @@ fn check(names: &[&str]) -> Outcome {
     if !rustix::process::geteuid().is_root() {
         return Err("mounting needs root".into());
     }
-    let is_known = |name: &&&str| HERE.iter().any(|(known, _)| known == *name);
-    match names.iter().find(|name| !is_known(name)) {
+    let mut known: Vec<&str> = HERE.iter().chain(&INSIDE).map(|(name, _)| *name).collect();
+    known.sort_unstable();
+    known.dedup();
+    match names.iter().find(|name| !known.contains(name)) {
         Some(unknown) => {
-            let known = HERE.map(|(name, _)| name).join(", ");
+            let known = known.join(", ");
             Err(format!("no benchmark is called {unknown:?}; there are {known}").into())
         }
         None => Ok(()),
