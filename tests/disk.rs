@@ -471,6 +471,54 @@ fn a_cryptsetup_that_hangs_is_killed_at_the_deadline_and_when_cancelled() {
     leaves_nothing(&image);
 }
 
+#[test]
+fn a_cryptsetup_that_hangs_in_the_kernel_is_left_behind() {
+    let image = Image::with_luks_header();
+    // Whoever writes to a frozen file system waits beyond SIGKILL.
+    let frozen = Frozen::new();
+    let started = image.directory.path().join("started");
+    let file = frozen.place.join("file");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; : > {1}", started.display(), file.display());
+    let cryptsetup = fake_cryptsetup(&image, &script);
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let order = Order { key_file: Some(image.key(b"key")), deadline, ..image.order() };
+    let error = prepare_with(&cryptsetup, &order, &Cancel::new().unwrap()).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TimedOut);
+    assert!(error.message.contains("was killed, but hangs in the kernel"), "{error}");
+    let pid = std::fs::read_to_string(&started).unwrap();
+    let process = Path::new("/proc").join(pid.trim());
+    assert!(process.exists());
+    leaves_nothing(&image);
+    drop(frozen);
+    wait_for("the process to be gone", || !process.exists());
+}
+
+/// A file system that takes no write until it is dropped.
+struct Frozen {
+    place: PathBuf,
+    _image: Image,
+}
+
+impl Frozen {
+    fn new() -> Self {
+        let image = Image::of("ext4");
+        let place = image.directory.path().join("frozen");
+        std::fs::create_dir(&place).unwrap();
+        run("mount", &["-o", "loop", image.path.to_str().unwrap(), place.to_str().unwrap()]);
+        run("fsfreeze", &["--freeze", place.to_str().unwrap()]);
+        Self { place, _image: image }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let place = self.place.to_str().unwrap();
+        run("fsfreeze", &["--unfreeze", place]);
+        // Whoever hung is in it for a moment still.
+        run("umount", &["--lazy", place]);
+    }
+}
+
 /// Attaches a prepared mount to a fresh directory.
 fn attach(prepared: &Prepared, image: &Image) -> PathBuf {
     let place = image.directory.path().join("place");

@@ -81,8 +81,8 @@ pub(super) fn mapping_that_a_crash_left_is_locked_or_taken_over(lab: &mut Lab) -
 pub(super) fn cryptsetup_that_hangs_is_killed_when_its_caller_has_waited_long_enough(
     lab: &mut Lab,
 ) -> Outcome {
-    let limit = Duration::from_secs(8);
-    let scene = Scene::set(lab, "8s")?;
+    let limit = Duration::from_secs(20);
+    let scene = Scene::set(lab, "20s")?;
     for lines in ["exec sleep 1000", "trap '' TERM; real \"$@\"; sleep 1000"] {
         scene.stand_in.open_does(lines)?;
         let began = Instant::now();
