@@ -2,8 +2,11 @@
 //! They are made in memory, then copied without their holes to the share, where the QEMU outside finds them.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 
 use crate::Outcome;
 use crate::program::Program;
@@ -182,22 +185,26 @@ pub(crate) fn partition(image: &Path, contents: &[&Path]) -> Outcome {
     Ok(())
 }
 
-/// Copies what is not zero from `from` to the place `offset` of the existing file `to`.
+/// Copies what has been written of the sparse file `from` to the place `offset` of the existing file `to`.
 fn copy(from: &Path, to: &Path, offset: u64) -> Outcome {
-    let mut source = File::open(from)?;
-    let mut target = File::options().write(true).open(to)?;
-    let mut chunk = vec![0; 256 * 1024];
-    let mut position = offset;
-    loop {
-        let length = source.read(&mut chunk)?;
-        if length == 0 {
-            return Ok(());
-        }
-        if chunk[..length].iter().any(|byte| *byte != 0) {
-            target.seek(SeekFrom::Start(position))?;
-            target.write_all(&chunk[..length])?;
-        }
-        position += length as u64;
+    let source = File::open(from)?;
+    let target = File::options().write(true).open(to)?;
+    let mut end = 0;
+    while let Some(start) = written_from(&source, end)? {
+        end = seek(&source, SeekFrom::Hole(start))?;
+        let mut content = vec![0; usize::try_from(end - start)?];
+        source.read_exact_at(&mut content, start)?;
+        target.write_all_at(&content, offset + start)?;
+    }
+    Ok(())
+}
+
+/// Where something has been written, from `position` on.
+fn written_from(file: &File, position: u64) -> Outcome<Option<u64>> {
+    match seek(file, SeekFrom::Data(position)) {
+        Ok(start) => Ok(Some(start)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 

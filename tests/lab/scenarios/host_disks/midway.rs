@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -43,13 +43,12 @@ pub(super) fn pulled_while_it_is_unlocked_its_caller_gets_the_next_disk(lab: &mu
     // By which libdevmapper makes a cookie for udev: cryptsetup has the key, and has no mapping yet.
     let held = Held::in_call("semget")?;
     let answer = entering();
-    let cryptsetup = wait::until("cryptsetup to make the mapping", PATIENCE, || {
-        let process = unlocking()?;
-        is_thread_in(&Path::new("/proc").join(process.to_string()), libc::SYS_semget).then_some(process)
+    wait::until_true("cryptsetup to make the mapping", PATIENCE, || {
+        unlocking().is_some_and(|process| is_thread_in(&process, libc::SYS_semget))
     })?;
     lab.pull(&disk)?;
-    // That of the next disk is held too.
-    wait::until_true("cryptsetup to be ended", PATIENCE, || unlocking() != Some(cryptsetup))?;
+    // Nor does it end by a signal while strace has it.
+    wait_for_news()?;
     held.let_go()?;
     assert_eq!(answer.recv_timeout(PATIENCE)??, ["hello", "second"]);
     assert_eq!(mounts::mappings(), ["mydisks-backup"]);
@@ -64,16 +63,15 @@ pub(super) fn pulled_while_attached_its_caller_learns_that_at_once(lab: &mut Lab
     let answer = entering();
     wait::until_true("the daemon to attach the mount", PATIENCE, || is_in(libc::SYS_move_mount))?;
     lab.pull(&disk)?;
-    wait::until_true("the daemon to hear of it", PATIENCE, || daemon::log_text().contains("is detached"))?;
+    wait_for_news()?;
     held.let_go()?;
     is_answered_that_there_is_none(&answer)?;
     works_again(lab, &backing)
 }
 
 pub(super) fn pulled_while_unmounted_it_is_said_what_may_be_lost(lab: &mut Lab) -> Outcome {
-    let recipe = Recipe::plain(Filesystem::Ext4).locked(Lock::Luks2, KEY);
-    let backing = lab.disk(&recipe)?;
-    let disk = written_and_slow(lab, &backing, &key_line()?)?;
+    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
+    let disk = written_and_slow(lab, &backing, "")?;
     let (sender, ended) = mpsc::channel();
     let umount = Program::new(daemon::BINARY).args(["umount", "backup"]);
     thread::spawn(move || sender.send(umount.finish()));
@@ -86,8 +84,8 @@ pub(super) fn pulled_while_unmounted_it_is_said_what_may_be_lost(lab: &mut Lab) 
 }
 
 pub(super) fn pulled_while_unmounted_after_disuse_it_is_said_what_may_be_lost(lab: &mut Lab) -> Outcome {
-    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
-    let disk = written_and_slow(lab, &backing, "idle-timeout = \"1s\"")?;
+    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4).locked(Lock::Luks2, KEY))?;
+    let disk = written_and_slow(lab, &backing, &format!("idle-timeout = \"1s\"\n{}", key_line()?))?;
     pulled_in_umount2(lab, &disk)?;
     loss_is_told()?;
     works_again(lab, &backing)
@@ -175,8 +173,8 @@ fn is_thread_in(thread: &Path, call: libc::c_long) -> bool {
         .is_ok_and(|text| text.split(' ').next() == Some(&call.to_string()))
 }
 
-/// The process that unlocks.
-pub(super) fn unlocking() -> Option<u32> {
+/// The process that unlocks, by its directory in /proc.
+pub(super) fn unlocking() -> Option<PathBuf> {
     let is_it = |process: &fs::DirEntry| {
         fs::read(process.path().join("cmdline")).is_ok_and(|line| {
             let mut words = line.split(|byte| *byte == 0);
@@ -184,8 +182,12 @@ pub(super) fn unlocking() -> Option<u32> {
                 && words.next() == Some(b"open")
         })
     };
-    let process = fs::read_dir("/proc").ok()?.flatten().find(is_it)?;
-    process.file_name().to_str()?.parse().ok()
+    Some(fs::read_dir("/proc").ok()?.flatten().find(is_it)?.path())
+}
+
+/// Until the daemon has heard that the disk was pulled.
+fn wait_for_news() -> Outcome {
+    wait::until_true("the news of the pull", PATIENCE, || daemon::log_text().contains("is detached"))
 }
 
 /// A strace(1) that keeps a thread of the daemon, or a program that it runs, in its first call of this name, before it has begun.
@@ -226,7 +228,7 @@ fn is_traced(thread: &Path) -> bool {
 }
 
 /// The entries of this directory in /proc of the daemon.
-fn of_daemon(directory: &str) -> Vec<std::path::PathBuf> {
+fn of_daemon(directory: &str) -> Vec<PathBuf> {
     let entries = |pid| fs::read_dir(format!("/proc/{pid}/{directory}"));
     daemon::processes().into_iter().flat_map(entries).flatten().flatten().map(|entry| entry.path()).collect()
 }
