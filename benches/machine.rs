@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{Outcome, image};
+use crate::{Outcome, crowd, image};
 
 /// A disk of the machine.
 pub(crate) struct MachineDisk {
@@ -52,6 +52,7 @@ pub(crate) fn run(name: &str) -> Outcome<bool> {
     let share = tempfile::Builder::new().prefix("mydisks-bench.").tempdir()?;
     let qemu = match name {
         "first-access" => disks(share.path())?,
+        "crowd" => crowd::devices(),
         _ => String::new(),
     };
     let console = share.path().join("console");

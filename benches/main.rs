@@ -6,6 +6,7 @@
 mod additions;
 mod automount;
 mod contender;
+mod crowd;
 mod daemon;
 mod figures;
 mod first_access;
@@ -52,8 +53,12 @@ const HERE: [Benchmark; 5] = [
     ("messages", messages::run),
 ];
 /// In the machine of the lab, which has disks, udev and libvirt: a machine for each.
-const INSIDE: [Benchmark; 3] =
-    [("first-access", first_access::of_disks), ("idle", idle::run), ("guests", guests::run)];
+const INSIDE: [Benchmark; 4] = [
+    ("first-access", first_access::of_disks),
+    ("idle", idle::run),
+    ("guests", guests::run),
+    ("crowd", crowd::run),
+];
 
 fn main() -> ExitCode {
     // cargo adds `--bench`.
