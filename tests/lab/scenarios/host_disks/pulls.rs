@@ -237,7 +237,9 @@ pub(super) fn disks_are_exchanged_after_disuse_with_no_command_at_all(lab: &mut 
         let disk = lab.plug(backing, serial)?;
         wait_for_state("backup", "ready")?;
         assert!(list("backup")?.contains(&serial.to_lowercase()));
-        nothing_is_left()?;
+        wait_for_unmount()?;
+        // It is out of sight before the disk has got everything.
+        wait_for_state("backup", "ready")?;
         lab.pull(&disk)?;
         wait_for_state("backup", "absent")?;
     }
