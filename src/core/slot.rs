@@ -501,6 +501,8 @@ impl Slot {
         }
         let retry_at = shared.now.monotonic + pause;
         let attempts = attempts + 1;
+        // It was there already if it was reused meanwhile, and is one thing to be locked.
+        self.residues.retain(|residue| !same(&residue.opened, &opened));
         self.residues.push(Residue { place, opened, retry_at, attempts, message });
         self.rest();
         self.go_on(shared);

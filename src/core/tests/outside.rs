@@ -159,3 +159,36 @@ fn a_failure_by_what_was_in_use_is_forgotten_when_that_is_locked() {
     world.end_job(only_job(&world), None);
     assert_eq!(status(&world).state, MountState::Ready);
 }
+
+#[test]
+fn what_was_used_again_and_can_still_not_be_locked_is_tried_as_one() {
+    let mut world = mounted();
+    let seq = *world.disks.keys().next().unwrap();
+    world.move_outside(A);
+    world.report_mounts();
+    world.end_job(only_job(&world), None);
+    world.enter(A, Hold::Nothing);
+    world.pull(seq);
+    world.end_prepare_although_pulled(only_job(&world));
+    world.end_job(only_job(&world), None);
+    assert_eq!(world.core.slots[A.0].residues.len(), 1, "{:?}", world.core.slots[A.0].residues);
+}
+
+#[test]
+fn what_is_held_of_one_disk_is_locked_while_the_mount_of_another_is_elsewhere() {
+    let mut world = World::new();
+    world.plug("near");
+    world.enter(A, Hold::Nothing);
+    world.pull(*world.disks.keys().next().unwrap());
+    world.plug("near");
+    world.end_prepare_although_pulled(only_job(&world));
+    world.end_job(only_job(&world), Some(ErrorKind::Busy));
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    world.move_outside(A);
+    world.report_mounts();
+    world.end_job(only_job(&world), None);
+    world.pass(Duration::from_secs(1));
+    world.end_job(only_job(&world), None);
+    assert_eq!(world.open.len(), 1, "{:?}", world.open);
+}

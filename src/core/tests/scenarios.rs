@@ -376,7 +376,7 @@ fn what_an_earlier_run_left_mounted_expires_as_if_it_were_new() {
     let seq = world.plug("near");
     world.open.insert(
         "mydisks-a".into(),
-        Open { slot: A, disk: Some(seq), partition: None, mount: 7, is_left: false },
+        Open { slot: A, disk: Some(seq), partition: None, mount: 7, mounts: vec![7], is_left: false },
     );
     world.mounted.insert(A, 7);
     let opened = crate::disk::Opened {

@@ -81,6 +81,8 @@ pub(super) struct Open {
     pub(super) partition: Option<u32>,
     /// The last one that was made of it.
     pub(super) mount: MountId,
+    /// That one, and those before it: others may still have one of them.
+    pub(super) mounts: Vec<MountId>,
     /// None has been: the job that opened it failed.
     pub(super) is_left: bool,
 }
@@ -337,6 +339,13 @@ impl World {
         back.retain(|slot| mounted.contains_key(slot) && core.slots[slot.0].taken.is_some());
     }
 
+    /// Somebody else has moved a mount of this mapping away, or has just brought it back.
+    pub(super) fn is_elsewhere(&self, slot: SlotId, mapping: &str) -> bool {
+        let back = self.mounted.get(&slot).filter(|_| self.back.contains(&slot));
+        let mut mounts = self.moved.get(&slot).into_iter().chain(back);
+        self.open.get(mapping).is_some_and(|open| mounts.any(|mount| open.mounts.contains(mount)))
+    }
+
     /// Ends a job well, or with this error.
     pub(super) fn end_job(&mut self, job: JobId, error: Option<ErrorKind>) {
         let Some((slot, work)) = self.jobs.remove(&job) else { return };
@@ -379,12 +388,10 @@ impl World {
                 self.send(Event::Unmounted { job, result });
             }
             Job::Lock(mapping) => {
-                let is_back = self.back.contains(&slot) && self.mounted.contains_key(&slot);
+                let is_elsewhere = mapping.as_ref().is_some_and(|mapping| self.is_elsewhere(slot, mapping));
                 let is_left = mapping.as_ref().is_some_and(|mapping| self.open[mapping].is_left);
                 let result = match error {
-                    _ if !is_left && (self.moved.contains_key(&slot) || is_back) => {
-                        LockResult::Held("mounted elsewhere".into())
-                    }
+                    _ if !is_left && is_elsewhere => LockResult::Held("mounted elsewhere".into()),
                     None => {
                         self.open.remove(&mapping.unwrap());
                         LockResult::Locked
@@ -463,7 +470,10 @@ impl World {
         let reused = self.open.iter().find(|(_, open)| open.slot == slot && open.disk == disk);
         let is_left = fails && reused.is_none_or(|(_, open)| open.is_left);
         let mapping = reused.map_or_else(|| format!("mapping {mount}"), |(name, _)| name.clone());
-        self.open.insert(mapping.clone(), Open { slot, disk, partition: order.partition, mount, is_left });
+        let mut mounts = reused.map_or_else(Vec::new, |(_, open)| open.mounts.clone());
+        mounts.push(mount);
+        let open = Open { slot, disk, partition: order.partition, mount, mounts, is_left };
+        self.open.insert(mapping.clone(), open);
         (mount, Opened { mapping: Some(mapping), ..Opened::default() })
     }
 

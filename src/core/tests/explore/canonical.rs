@@ -452,13 +452,17 @@ impl View<'_> {
         } = self.world;
         self.put(commands.len());
         self.put(open.len());
-        for (mapping, Open { slot, disk, partition, mount, is_left }) in open {
+        for (mapping, Open { slot, disk, partition, mount, mounts, is_left }) in open {
             self.mapping(Some(mapping));
             self.put(slot.0);
             self.disk(*disk);
             self.put(partition.map_or(0, |number| 1 + number as usize));
             self.number(*mount);
             self.put(usize::from(*is_left));
+            // Of those before it only what is there still.
+            for on_name in [mounted, moved] {
+                self.flag(on_name.get(slot).is_some_and(|mount| mounts.contains(mount)));
+            }
         }
         for mounts in [mounted, moved] {
             self.put(mounts.len());

@@ -1,8 +1,9 @@
-//! Every sequence of events within stated limits: a search, breadth first, of the states that the core and its world can
-//! reach, each visited once. The world checks the rules after each event; afterwards it is shown that from every state
+//! Every sequence of events within a stated budget: a search, breadth first, of the states that the core and its world
+//! can reach, each visited once, until nothing is new. The world checks the rules after each event; afterwards it is shown that from every state
 //! everything comes to rest, whatever the order in which jobs end and time passes. Knows nothing of how an event is
 //! dealt with.
 
+mod budget;
 mod canonical;
 mod drawing;
 mod steps;
@@ -13,12 +14,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::world::{World, parse};
+use crate::config::Config;
 use crate::core::Wish;
+use budget::Budget;
 use drawing::Edge;
 use steps::Step;
 
-/// If it is set, all searches go so many steps deep, 0 = until there is nothing new.
-const DEPTH: &str = "EXPLORE_DEPTH";
+/// If it is set, every budget has so many more.
+const MORE: &str = "EXPLORE_MORE";
 
 /// What a search tries. In all of them one mapping at a time is open over a pulled disk when another disk is plugged
 /// in, and one mapping is refused to be locked at most once in a row: both could go on for ever.
@@ -27,7 +30,7 @@ struct Limits {
     what: &'static str,
     /// The first is that of the start, the others come by reload.
     configs: &'static [&'static str],
-    /// Which can be plugged in, two at a time.
+    /// Which can be plugged in, two at a time; they are at the start.
     disks: &'static [&'static str],
     /// Both may claim to be the same.
     twins: bool,
@@ -43,8 +46,8 @@ struct Limits {
     commands: usize,
     /// The daemon is to end, or its root is taken away.
     stop: bool,
-    /// So many steps in a row; `None` = until there is nothing new.
-    depth: Option<usize>,
+    /// How often what need not happen happens.
+    budget: Budget,
 }
 
 /// What a search came to.
@@ -61,30 +64,30 @@ struct Known {
 
 fn explore(limits: &Limits) -> Explored {
     let begun = Instant::now();
-    let start = World::with_config(limits.configs[0]);
+    let mut start = World::with_config(limits.configs[0]);
+    for &id in limits.disks {
+        steps::take(&mut start, Step::Plug(id), &[], &mut |_| {});
+    }
     let others = limits.configs.iter().skip(1).map(|text| Arc::new(parse(text)));
     let configs: Vec<_> = [Arc::clone(&start.core.config)].into_iter().chain(others).collect();
-    let mut numbers = HashMap::from([(canonical::key(&start, &configs), 0)]);
+    let mut numbers = HashMap::from([(key(&start, &configs, limits.budget), 0)]);
     let mut known = vec![Known { reached: None, by_itself: Vec::new(), at_rest: steps::is_at_rest(&start) }];
-    let (mut explored, mut transitions, mut depth) = (0, 0_usize, 0);
+    let (mut transitions, mut depth) = (0_usize, 0);
     let mut edges = BTreeSet::new();
-    let mut level = vec![(0, start)];
+    let mut level = vec![(0, start, limits.budget)];
     while !level.is_empty() {
-        // What is deeper is only followed until it is at rest.
-        let is_full = limits.depth.is_none_or(|most| depth < most);
         let mut next = Vec::new();
-        for (number, world) in level {
+        for (number, world, budget) in level {
             let by_themselves = steps::by_themselves(&world);
-            let steps = if is_full { steps::possible(&world, limits) } else { by_themselves.clone() };
-            explored += usize::from(is_full);
-            for step in steps {
+            for step in steps::possible(&world, limits) {
+                let Some(left) = budget.after(step) else { continue };
                 transitions += 1;
                 let mut after = world.clone();
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
                     steps::take(&mut after, step, &configs, &mut |edge| {
                         edges.insert(edge);
                     });
-                    canonical::key(&after, &configs)
+                    key(&after, &configs, left)
                 }));
                 let key = outcome.unwrap_or_else(|panic| {
                     eprintln!("{}: after {:?}\nthen {step:?}", limits.what, way(&known, number));
@@ -93,7 +96,7 @@ fn explore(limits: &Limits) -> Explored {
                 let reached = *numbers.entry(key).or_insert_with(|| {
                     let at_rest = steps::is_at_rest(&after);
                     known.push(Known { reached: Some((number, step)), by_itself: Vec::new(), at_rest });
-                    next.push((known.len() - 1, after));
+                    next.push((known.len() - 1, after, left));
                     known.len() - 1
                 });
                 if reached != number && by_themselves.contains(&step) {
@@ -101,20 +104,23 @@ fn explore(limits: &Limits) -> Explored {
                 }
             }
         }
-        depth += usize::from(is_full && !next.is_empty());
+        depth += usize::from(!next.is_empty());
         level = next;
     }
     everything_comes_to_rest(limits.what, &known);
-    let bound = limits.depth.filter(|&most| depth >= most).map_or_else(
-        || format!("complete, {depth} steps deep"),
-        |most| format!("every sequence of {most} steps; {} more states only to rest", known.len() - explored),
-    );
     println!(
-        "{}: {bound}; {explored} states, {transitions} transitions, {:.1} s",
+        "{}: complete within {:?}: {} states, {transitions} transitions, {depth} steps deep, {:.1} s",
         limits.what,
+        limits.budget,
+        known.len(),
         begun.elapsed().as_secs_f32()
     );
     Explored { edges }
+}
+
+/// The state, and what may still happen.
+fn key(world: &World, configs: &[Arc<Config>], budget: Budget) -> (canonical::Key, [u8; 5]) {
+    (canonical::key(world, configs), budget.bytes())
 }
 
 /// The steps that lead to a state.
@@ -205,6 +211,11 @@ const ALL_WISHES: &[(Wish, bool)] = &[
     (Wish::Ejected, true),
 ];
 
+/// Waits for the disk, or has it taken away from its users.
+const EJECTED_OR_LAZY: &[(Wish, bool)] = &[(Wish::Ejected, true), (Wish::LockedLater, false)];
+
+const NOTHING: Budget = Budget { callers: 0, devices: 0, failures: 0, others: 0, commands: 0 };
+
 const PLAIN: Limits = Limits {
     what: "",
     configs: &[ONE_NAME],
@@ -216,23 +227,33 @@ const PLAIN: Limits = Limits {
     wishes: &[],
     commands: 0,
     stop: false,
-    depth: None,
+    budget: NOTHING,
 };
 
-const SEARCHES: [Limits; 10] = [
-    Limits { what: "two names, two disks, one caller", configs: &[TWO_NAMES], depth: Some(8), ..PLAIN },
-    Limits { what: "one name, two disks, three callers", callers: 3, depth: Some(9), ..PLAIN },
+const SEARCHES: [Limits; 11] = [
     Limits {
         what: "two names, two disks, three callers",
         configs: &[TWO_NAMES],
         callers: 3,
-        depth: Some(6),
+        budget: Budget { callers: 3, failures: 1, ..NOTHING },
         ..PLAIN
     },
     Limits {
-        what: "one name, two disks that may be alike, one caller",
+        what: "one name, two disks, three callers",
+        callers: 3,
+        budget: Budget { callers: 3, devices: 1, failures: 1, others: 1, ..NOTHING },
+        ..PLAIN
+    },
+    Limits {
+        what: "two names, two disks, one caller at a time",
+        configs: &[TWO_NAMES],
+        budget: Budget { callers: 2, devices: 2, failures: 1, ..NOTHING },
+        ..PLAIN
+    },
+    Limits {
+        what: "one name, two disks that may be alike, one caller at a time",
         twins: true,
-        depth: Some(9),
+        budget: Budget { callers: 2, devices: 3, failures: 1, ..NOTHING },
         ..PLAIN
     },
     Limits {
@@ -240,47 +261,57 @@ const SEARCHES: [Limits; 10] = [
         disks: &["near"],
         callers: 2,
         signals: true,
-        depth: Some(8),
+        budget: Budget { callers: 2, ..NOTHING },
         ..PLAIN
     },
     Limits {
-        what: "one name, one disk, one caller, the hands of others",
+        what: "one name, one disk, one caller at a time, the hands of others",
         disks: &["near"],
         outside: true,
-        depth: Some(10),
+        budget: Budget { callers: 2, devices: 1, failures: 1, others: 2, ..NOTHING },
         ..PLAIN
     },
     Limits {
-        what: "one name, two disks, one caller, two commands",
+        what: "one name, two disks, one caller at a time, two commands",
         wishes: ALL_WISHES,
         commands: 2,
-        depth: Some(6),
+        budget: Budget { callers: 1, failures: 1, commands: 2, ..NOTHING },
         ..PLAIN
     },
     Limits {
-        what: "one name, one disk, one caller, two commands or the end",
+        what: "one name, one disk, one caller at a time, a command and the end",
         disks: &["near"],
         wishes: ALL_WISHES,
         commands: 2,
         stop: true,
-        depth: Some(6),
+        budget: Budget { callers: 1, failures: 1, others: 1, commands: 2, ..NOTHING },
         ..PLAIN
     },
     Limits {
-        what: "one name, one disk, one caller, a command or the end that keeps mounts",
+        what: "one name, one disk, one caller at a time, a command or the end that keeps mounts",
         configs: &[KEPT],
         disks: &["near"],
         wishes: &[(Wish::Locked, true), (Wish::Ejected, false)],
         commands: 1,
         stop: true,
-        depth: Some(7),
+        budget: Budget { callers: 1, devices: 1, failures: 1, commands: 2, ..NOTHING },
         ..PLAIN
     },
     Limits {
-        what: "two names of three configs, two disks, one caller, two reloads",
+        what: "two names of three configs, two disks, one caller at a time, two reloads",
         configs: &[ONE_NAME, ANOTHER_NAME, ANOTHER_DISK],
         commands: 2,
-        depth: Some(6),
+        budget: Budget { callers: 1, devices: 1, failures: 1, commands: 2, ..NOTHING },
+        ..PLAIN
+    },
+    Limits {
+        what: "one disk that is ejected as soon as it is idle or unmounted lazily, a reload and the end meanwhile",
+        configs: &[ONE_NAME, ANOTHER_DISK],
+        disks: &["near"],
+        wishes: EJECTED_OR_LAZY,
+        commands: 3,
+        stop: true,
+        budget: Budget { callers: 1, failures: 1, commands: 3, ..NOTHING },
         ..PLAIN
     },
 ];
@@ -290,8 +321,8 @@ fn explored(number: usize) -> &'static Explored {
     static EXPLORED: [OnceLock<Explored>; SEARCHES.len()] = [const { OnceLock::new() }; SEARCHES.len()];
     EXPLORED[number].get_or_init(|| {
         let mut limits = SEARCHES[number];
-        if let Ok(depth) = std::env::var(DEPTH) {
-            limits.depth = Some(depth.parse().expect(DEPTH)).filter(|&depth| depth > 0);
+        if let Ok(more) = std::env::var(MORE) {
+            limits.budget = limits.budget.with(more.parse().expect(MORE));
         }
         explore(&limits)
     })
@@ -307,9 +338,9 @@ macro_rules! searches {
 }
 
 searches! {
-    two_names_keep_the_rules_and_come_to_rest 0
+    three_callers_of_two_names_keep_the_rules_and_come_to_rest 0
     three_callers_of_one_name_keep_the_rules_and_come_to_rest 1
-    three_callers_of_two_names_keep_the_rules_and_come_to_rest 2
+    two_names_keep_the_rules_and_come_to_rest 2
     disks_that_are_alike_keep_the_rules_and_come_to_rest 3
     callers_that_get_signals_keep_the_rules_and_come_to_rest 4
     what_others_do_to_mounts_keeps_the_rules_and_comes_to_rest 5
@@ -317,6 +348,7 @@ searches! {
     the_end_keeps_the_rules_and_comes_to_rest 7
     the_end_that_keeps_mounts_keeps_the_rules_and_comes_to_rest 8
     reloads_keep_the_rules_and_come_to_rest 9
+    a_command_that_waits_keeps_the_rules_through_a_reload_and_the_end 10
 }
 
 #[test]

@@ -69,6 +69,12 @@ fn is_due(world: &World) -> bool {
     world.core.next_wakeup().is_some_and(|at| at <= world.instant())
 }
 
+/// What is brought back is seen before anything else happens, unless the table would be as old as our last unmount.
+fn is_read_first(world: &World) -> bool {
+    let is_too_early = world.core.slots.iter().any(|slot| slot.gone == Some(world.instant()));
+    !world.back.is_empty() && world.jobs.is_empty() && !is_too_early
+}
+
 /// What happens although nobody does anything more: jobs end well, time passes. Others take away what is theirs, and the
 /// table is read, before anything else; the daemon reads it whenever it changes.
 pub(super) fn by_themselves(world: &World) -> Vec<Step> {
@@ -78,7 +84,7 @@ pub(super) fn by_themselves(world: &World) -> Vec<Step> {
     if !world.moved.is_empty() || !world.covered.is_empty() {
         return vec![Step::OthersGo];
     }
-    if !world.back.is_empty() && world.jobs.is_empty() {
+    if is_read_first(world) {
         return vec![Step::ReadMounts];
     }
     let mut steps: Vec<_> = world.jobs.keys().map(|&job| Step::End(job, End::Well)).collect();
@@ -153,8 +159,7 @@ pub(super) fn possible(world: &World, limits: &Limits) -> Vec<Step> {
         ends(world, *slot, work).into_iter().for_each(|end| add(true, Step::End(job, end)));
     }
     add(true, Step::ReadMounts);
-    let is_read_first = !world.back.is_empty() && world.jobs.is_empty();
-    add(!is_read_first, if is_due(world) { Step::Tick } else { Step::Pass });
+    add(!is_read_first(world), if is_due(world) { Step::Tick } else { Step::Pass });
     for step in by_themselves(world) {
         if !steps.contains(&step) {
             steps.push(step);
@@ -193,13 +198,13 @@ fn ends(world: &World, slot: SlotId, work: &Job) -> Vec<End> {
         Job::Unmount(_, Unmount::Now) => also(&[ErrorKind::Busy, ErrorKind::Other, ErrorKind::Absent]),
         Job::Unmount(_, Unmount::Lazy) => also(&[ErrorKind::Other]),
         Job::Eject(_) => also(&[ErrorKind::Busy, ErrorKind::Other]),
-        Job::Lock(_) => {
+        Job::Lock(mapping) => {
             let attempts = match world.core.slots[slot.0].state {
                 State::Locking { attempts, .. } => attempts,
                 _ => panic!("{slot:?} locks in another state"),
             };
             // One mapping is refused once in a row, or the pauses would grow for ever.
-            let is_held = world.moved.contains_key(&slot) || world.back.contains(&slot);
+            let is_held = mapping.as_ref().is_some_and(|mapping| world.is_elsewhere(slot, mapping));
             match (attempts, is_held) {
                 (0, _) => also(&[ErrorKind::Busy, ErrorKind::Other]),
                 (_, true) => Vec::new(),

@@ -1,0 +1,60 @@
+//! How often what need not happen may happen in one search, which makes its states finite: within its budget a search
+//! is complete. What happens by itself costs nothing: jobs end well, time passes, callers are looked at.
+
+use super::steps::{End, Step};
+
+/// What is left of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Accesses and walks.
+    pub(super) callers: u8,
+    /// Disks that are pulled and plugged in.
+    pub(super) devices: u8,
+    /// Jobs that end badly or too late.
+    pub(super) failures: u8,
+    /// What others do to mounts.
+    pub(super) others: u8,
+    /// Commands, reloads, signals to the daemon.
+    pub(super) commands: u8,
+}
+
+impl Budget {
+    /// What is left after this step; `None` = it cannot be paid.
+    pub(super) fn after(mut self, step: Step) -> Option<Self> {
+        let of = match step {
+            Step::Enter(..) | Step::Walk(_) | Step::EnterInterrupted(_) => &mut self.callers,
+            Step::Plug(_) | Step::Pull(_) => &mut self.devices,
+            Step::End(_, End::Badly(_) | End::PreparedAlthoughPulled) => &mut self.failures,
+            Step::UnmountOutside(_) | Step::MoveOutside(_) | Step::CoverOutside(_) => &mut self.others,
+            Step::Umount(..) | Step::Reload(_) | Step::Stop | Step::Signal | Step::RootGone => {
+                &mut self.commands
+            }
+            // They are bounded by what they follow.
+            Step::Interrupt(_) | Step::Caller(..) | Step::GiveUp(_) | Step::Forget | Step::RootBusy => {
+                return Some(self);
+            }
+            Step::End(_, End::Well) | Step::OthersGo | Step::ReadMounts | Step::Pass | Step::Tick => {
+                return Some(self);
+            }
+        };
+        *of = of.checked_sub(1)?;
+        Some(self)
+    }
+
+    /// So many more of each kind, of what others do and command only if there is any.
+    pub(super) fn with(self, more: u8) -> Self {
+        let if_any = |count: u8| if count == 0 { 0 } else { count + more };
+        Self {
+            callers: self.callers + more,
+            devices: self.devices + more,
+            failures: self.failures + more,
+            others: if_any(self.others),
+            commands: if_any(self.commands),
+        }
+    }
+
+    pub(super) fn bytes(self) -> [u8; 5] {
+        let Self { callers, devices, failures, others, commands } = self;
+        [callers, devices, failures, others, commands]
+    }
+}
