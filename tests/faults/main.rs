@@ -24,6 +24,8 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("clone3", &["EAGAIN", "ENOMEM"]),
     ("eventfd2", &["EMFILE", "ENOMEM"]),
     ("fadvise64", &["EINVAL"]),
+    // What is not watched is mounted all the same.
+    ("fanotify_mark", &["ENOSPC", "EPERM"]),
     ("fsconfig", &["EINVAL", "EIO", "ENOMEM", "EBUSY", "ENXIO"]),
     ("fsmount", &["ENOMEM", "EBUSY"]),
     ("fsopen", &["ENODEV", "EMFILE", "EPERM"]),
