@@ -30,6 +30,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     cryptsetup::mapping_outlives_the_pull_until_deferred_close_and_lazy_umount,
     mounting::expire_marks_first_and_unmounts_if_untouched,
     mounting::expire_is_refused_while_busy,
+    mounting::error_of_ext4_is_told_by_fanotify_whose_mark_does_not_keep_it_mounted,
     mount_helpers::mount_calls_the_helper_with_filtered_options,
     mount_helpers::mount_all_skips_noauto,
     mount_helpers::mount_looks_only_in_sbin,
