@@ -67,7 +67,7 @@ const SUITES: &[Scenario] = &[
 
 /// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls_long` runs one of the others.
 pub(crate) const DEFAULT_GROUPS: &[&str] =
-    &["facts", "host_disks", "pulls", "guests", "mix", "suites", "systemd"];
+    &["facts", "host_disks", "pulls", "leaving", "hands", "guests", "mix", "suites", "systemd"];
 
 /// Registers functions of the modules beside it under their own names.
 macro_rules! scenarios {
