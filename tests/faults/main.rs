@@ -6,6 +6,7 @@
 
 #[path = "../disk_fixture/mod.rs"]
 mod disk_fixture;
+mod encrypted;
 mod strace;
 mod subject;
 
@@ -30,6 +31,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("fsmount", &["ENOMEM", "EBUSY"]),
     ("fsopen", &["ENODEV", "EMFILE", "EPERM"]),
     ("fstat", &["EIO"]),
+    ("ftruncate", &["EINVAL"]),
     ("getdents64", &["EIO"]),
     ("ioctl", &["EIO", "EBUSY", "ENXIO", "ENOMEM"]),
     ("lseek", &["EINVAL"]),
@@ -42,10 +44,12 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("poll", &["ENOMEM"]),
     ("ppoll", &["ENOMEM", "EINTR"]),
     ("pread64", &["EIO"]),
+    ("pwrite64", &["ENOMEM"]),
     ("read", &["EIO"]),
     ("readlink", &["EIO"]),
     ("statx", &["EIO", "ENOMEM"]),
     ("umount2", &["EBUSY", "EIO", "EPERM"]),
+    ("wait4", &["ECHILD"]),
 ];
 
 /// They cannot fail, or in no way that a program could deal with (memory, scheduling, closing), or they are not the
@@ -65,6 +69,7 @@ const LEFT_OUT: &[&str] = &[
     "mprotect",
     "mremap",
     "munmap",
+    "prlimit64",
     "recvfrom",
     "restart_syscall",
     "sendto",
@@ -281,12 +286,14 @@ fn calls(subject: &Subject, work: impl FnOnce()) -> BTreeMap<String, u32> {
     let tracer = Tracer::attach(subject.spare_thread(), None);
     work();
     let mut calls = BTreeMap::new();
-    for line in tracer.detach().lines() {
-        let name: String =
-            line.chars().take_while(|&letter| letter.is_alphanumeric() || letter == '_').collect();
-        if line[name.len()..].starts_with('(') {
-            *calls.entry(name).or_default() += 1;
-        }
+    for name in tracer.detach().lines().filter_map(name_of_call) {
+        *calls.entry(name).or_default() += 1;
     }
     calls
+}
+
+/// Of a line of strace's.
+fn name_of_call(line: &str) -> Option<String> {
+    let name: String = line.chars().take_while(|&letter| letter.is_alphanumeric() || letter == '_').collect();
+    line[name.len()..].starts_with('(').then_some(name)
 }

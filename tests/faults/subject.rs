@@ -19,6 +19,8 @@ use crate::disk_fixture::{Image, PATIENCE};
 pub(crate) struct Settings {
     /// Further keys of the disk.
     pub(crate) disk: String,
+    /// Further lines of its name.
+    pub(crate) more: String,
     pub(crate) idle_timeout: &'static str,
     pub(crate) access_timeout: Duration,
 }
@@ -26,7 +28,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Nothing ends because time has passed.
     pub(crate) fn patient() -> Self {
-        Self { disk: String::new(), idle_timeout: "0", access_timeout: PATIENCE }
+        Self { disk: String::new(), more: String::new(), idle_timeout: "0", access_timeout: PATIENCE }
     }
 }
 
@@ -47,11 +49,12 @@ impl Subject {
         fs::create_dir(&root).unwrap();
         let config = format!(
             "mountpoint = {root:?}\n[mounts.disk]\ndisks = [{{ image = {:?}{} }}]\nidle-timeout = {:?}\n\
-             access-timeout = \"{}s\"\n",
+             access-timeout = \"{}s\"\n{}",
             image.path,
             settings.disk,
             settings.idle_timeout,
-            settings.access_timeout.as_secs()
+            settings.access_timeout.as_secs(),
+            settings.more
         );
         fs::write(place.join("mydisks.toml"), config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mydisks"));
@@ -152,6 +155,9 @@ impl Subject {
             left.push("a mount".to_owned());
         }
         left.extend((0..self.loops()).map(|_| "a loop device".to_owned()));
+        // Where there is no device mapper there is none.
+        let mappings = leftovers::mappings().unwrap_or_default();
+        left.extend(mappings.into_iter().map(|mapping| format!("mapping {}", mapping.name)));
         if let Some(known) = self.files.get() {
             let mut files = self.open_files();
             for known in known {

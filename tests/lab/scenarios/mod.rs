@@ -46,6 +46,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "leaving", scenarios: host_disks::LEAVING, init: Init::Bare },
     Group { name: "hands", scenarios: host_disks::HANDS, init: Init::Bare },
     Group { name: "faults", scenarios: host_disks::FAULTS, init: Init::Bare },
+    Group { name: "faults_of_calls", scenarios: FAULT_SUITES, init: Init::Bare },
     Group { name: "systemd", scenarios: host_disks::SYSTEMD, init: Init::Systemd },
     Group { name: "facts", scenarios: facts::SCENARIOS, init: Init::Bare },
     Group { name: "mix", scenarios: mix::SCENARIOS, init: Init::Bare },
@@ -64,6 +65,13 @@ const SUITES: &[Scenario] = &[
         limit: Duration::from_secs(600),
     },
 ];
+
+/// The same, and not in the time of `make test`.
+const FAULT_SUITES: &[Scenario] = &[Scenario {
+    name: "whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks",
+    run: suites::whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks,
+    limit: Duration::from_secs(1200),
+}];
 
 /// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls_long` runs one of the others.
 pub(crate) const DEFAULT_GROUPS: &[&str] =

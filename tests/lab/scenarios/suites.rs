@@ -15,6 +15,12 @@ pub(super) fn disks_are_unlocked_and_locked_as_the_kernel_says(_: &mut Lab) -> O
     run("lab_disk", &["--ignored", "--test-threads=1"])
 }
 
+pub(super) fn whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks(
+    _: &mut Lab,
+) -> Outcome {
+    run("faults", &["--ignored", "--test-threads=1"])
+}
+
 fn run(suite: &str, arguments: &[&str]) -> Outcome {
     let program = newest(suite)?.to_string_lossy().into_owned();
     let finished = Program::new(&program).args(arguments).finish()?;
