@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Silent,
     /// Machine `q35` with a controller for SCSI disks; silent.
     Modern,
+    /// Machine `q35` with one free PCI port; silent.
+    Narrow,
 }
 
 /// Starts libvirtd unless it runs.
@@ -158,12 +160,9 @@ fn description(name: &str, kind: Kind, boot: &Path) -> String {
     let boot = boot.display();
     let (machine, bus, more) = match kind {
         Kind::Grants | Kind::Silent => ("pc", "ide", String::new()),
-        Kind::Modern => {
-            let port = |index| format!("<controller type='pci' index='{index}' model='pcie-root-port'/>");
-            let ports = (1..=8).map(port).collect::<String>();
-            let ports = format!("<controller type='pci' index='0' model='pcie-root'/>{ports}");
-            ("q35", "sata", format!("{ports}<controller type='scsi' model='virtio-scsi'/>"))
-        }
+        Kind::Modern => ("q35", "sata", format!("{}<controller type='scsi' model='virtio-scsi'/>", ports(8))),
+        // The controller for USB takes the other one.
+        Kind::Narrow => ("q35", "sata", ports(2)),
     };
     let target = if bus == "ide" { "hda" } else { "sda" };
     format!(
@@ -173,5 +172,13 @@ fn description(name: &str, kind: Kind, boot: &Path) -> String {
          <disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{boot}'/>
          <target dev='{target}' bus='{bus}'/></disk>
          <controller type='usb' model='qemu-xhci' ports='8'/>{more}<memballoon model='none'/></devices></domain>"
+    )
+}
+
+fn ports(count: u32) -> String {
+    let port = |index| format!("<controller type='pci' index='{index}' model='pcie-root-port'/>");
+    format!(
+        "<controller type='pci' index='0' model='pcie-root'/>{}",
+        (1..=count).map(port).collect::<String>()
     )
 }

@@ -38,6 +38,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     by_hand::unlisted_device_is_attached_to_a_named_guest_by_each_of_its_names,
     by_hand::what_is_detached_by_hand_stays_away_until_it_is_plugged_in_again,
     disks::disks_go_to_virtio_scsi_and_usb,
+    disks::disk_without_a_free_port_or_target_waits_and_says_so,
     disks::pulled_disk_is_released_and_comes_back,
     disks::guest_that_never_releases_a_disk_is_told_of_and_the_replugged_one_waits,
     disks::disk_that_is_mounted_on_the_host_is_refused_until_it_is_unmounted,

@@ -43,6 +43,46 @@ pub(in super::super) fn disks_go_to_virtio_scsi_and_usb(lab: &mut Lab) -> Outcom
     Ok(())
 }
 
+/// One port is left, and one target is taken by a disk that is not ours.
+pub(in super::super) fn disk_without_a_free_port_or_target_waits_and_says_so(lab: &mut Lab) -> Outcome {
+    hypervisor::boot("narrow", Kind::Narrow)?;
+    let theirs = lab.image(&Recipe::empty())?;
+    let xml = format!(
+        "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='{}'/>\
+         <target dev='sdb' bus='usb'/></disk>",
+        theirs.display()
+    );
+    let attached = hypervisor::attach("narrow", &xml)?;
+    assert_eq!(attached.code, Some(0), "{attached:?}");
+    let mut plugged = Vec::new();
+    for serial in ["FIRST", "SECOND", "TAKEN"] {
+        let backing = lab.disk(&Recipe::empty())?;
+        plugged.push(lab.plug(&backing, serial)?);
+    }
+    lab.start(&config(
+        "[guests.narrow]\ndisks = [\"FIRST\", { id = \"SECOND\", target = \"vda\", readonly = true }, \
+         { id = \"TAKEN\", target = \"sdb\" }]",
+    ))?;
+    // The target that is left out is not the one that another disk is to have.
+    let first = wait_for("narrow", "FIRST", "attached")?;
+    assert_eq!(first["target"], "vdb", "{first}");
+    let no_port = wait_for_reason("narrow", "SECOND", "No more available PCI slots")?;
+    assert_eq!(no_port["state"], "failed", "{no_port}");
+    wait_for_reason("narrow", "TAKEN", "sdb of narrow is taken by another disk")?;
+    assert_eq!(ours("narrow"), 1);
+    hypervisor::virsh(["detach-disk", "narrow", "sdb", "--live"])?;
+    wait_for("narrow", "TAKEN", "attached")?;
+    // This guest releases nothing: the port is free when it is started again.
+    lab.pull(&plugged[0])?;
+    hypervisor::virsh(["destroy", "narrow"])?;
+    hypervisor::virsh(["start", "narrow"])?;
+    let second = wait_for("narrow", "SECOND", "attached")?;
+    assert_eq!(second["target"], "vda", "{second}");
+    let xml = live("narrow")?;
+    assert!(xml.contains("<target dev='vda' bus='virtio'/>") && xml.contains("<readonly/>"), "{xml}");
+    Ok(())
+}
+
 pub(in super::super) fn pulled_disk_is_released_and_comes_back(lab: &mut Lab) -> Outcome {
     hypervisor::boot("guest1", Kind::Grants)?;
     let backing = lab.disk(&Recipe::empty())?;
