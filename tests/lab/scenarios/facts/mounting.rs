@@ -52,7 +52,8 @@ pub(super) fn error_of_ext4_is_told_by_fanotify_whose_mark_does_not_keep_it_moun
     wait::until_true("the error to be told", PATIENCE, told)?;
     let refused = File::create(Path::new(POINT).join("new")).err().and_then(|error| error.raw_os_error());
     assert_eq!(refused, Some(libc::EROFS));
-    assert_eq!(fs::read_to_string("/sys/fs/ext4/loop0/errors_count")?.trim(), "1");
+    // More than one: what it refuses from now on, and that its journal was aborted, may be counted too.
+    assert_ne!(fs::read_to_string("/sys/fs/ext4/loop0/errors_count")?.trim(), "0");
     assert_eq!(expire(), Err(Errno::AGAIN), "neither the mark nor the error keeps it busy");
     assert_eq!(expire(), Ok(()));
     Ok(())
