@@ -225,6 +225,7 @@ pub(super) fn take(world: &mut World, step: Step, configs: &[Arc<Config>], saw: 
         apply(world, Step::Tick, configs);
         before.compare(world, "time", saw);
     }
+    the_same_again_changes_nothing(world);
     // What is only told, and decides nothing.
     world.errors.clear();
     world.replies.clear();
@@ -233,6 +234,16 @@ pub(super) fn take(world: &mut World, step: Step, configs: &[Arc<Config>], saw: 
     world.core.shared.events.clear();
     let World { looked_at, waiting, .. } = world;
     looked_at.retain(|request| waiting.contains_key(request));
+}
+
+/// The devices are reported again, and an early tick comes.
+fn the_same_again_changes_nothing(world: &mut World) {
+    let again = world.disks.values().map(|disk| Event::DiskPresent(Box::new(disk.clone())));
+    let early = (!is_due(world)).then_some(Event::Tick);
+    for event in again.chain(early).collect::<Vec<_>>() {
+        let actions = world.send(event);
+        assert!(actions.is_empty(), "the same event twice: {actions:?}");
+    }
 }
 
 fn apply(world: &mut World, step: Step, configs: &[Arc<Config>]) {
