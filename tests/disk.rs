@@ -591,11 +591,11 @@ fn a_watch_tells_of_a_mount_and_of_its_end() {
     let prepared = prepare_now(&image.order()).unwrap();
     let watch = Watch::new().unwrap();
     let place = attach(&prepared, &image);
-    watch.wait(&[]).unwrap();
+    watch.wait(&[], None).unwrap();
     let (id, opened) = (prepared.mount_id, prepared.opened.clone());
     drop(prepared);
     assert!(matches!(unmount(&place, id, false), Unmount::Unmounted));
-    watch.wait(&[]).unwrap();
+    watch.wait(&[], None).unwrap();
     assert_eq!(lock_now(&opened, Closing::IfUnused), Ok(Locked::Closed));
 }
 
@@ -619,14 +619,15 @@ fn an_error_that_ext4_finds_is_told_and_counted_and_the_watch_keeps_nothing_moun
     let name = opened.device.file_name().unwrap();
     fs::write(Path::new("/sys/fs/ext4").join(name).join("trigger_fs_error"), "by hand").unwrap();
     assert!(is_told(&watch));
-    watch.drain();
-    assert!(!is_told(&watch));
+    assert!(watch.drain());
+    assert!(!is_told(&watch) && !watch.drain());
+    // Some kernels count what follows of it too.
     let found = damage(opened.devnum);
-    assert_eq!((found.count, found.last.is_empty()), (1, false), "{found}");
+    assert!(found.count >= 1 && !found.last.is_empty(), "{found}");
     assert!(matches!(unmount(&place, id, false), Unmount::Unmounted));
     assert_eq!(lock_now(&opened, Closing::IfUnused), Ok(Locked::Closed));
     let prepared = prepare_now(&image.order()).unwrap();
-    assert_eq!(prepared.errors, 1, "it remembers");
+    assert!(prepared.errors >= found.count, "it remembers");
     put_away(prepared);
 }
 

@@ -58,7 +58,8 @@ impl Slot {
         }
     }
 
-    /// What its file system has found in itself is known: told if it is more than before.
+    /// What its file system has found in itself is known: the first of it is logged. Once its journal is aborted, ext4
+    /// counts each refused write as another error.
     pub(super) fn tell_damage(&mut self, damage: &Damage, shared: &mut Shared) {
         let State::Mounted { in_use, .. } = &mut self.state else { return };
         if damage.count > in_use.detached.errors {
@@ -66,7 +67,10 @@ impl Slot {
             let device = in_use.detached.opened.device.display();
             let consequence = "it may refuse to be written to, and what was written last may be lost";
             let text = format!("the file system on {device} is damaged ({damage}): {consequence}");
-            self.tell(text, shared);
+            match &mut self.loss {
+                Some(told) => *told = text,
+                None => self.tell(text, shared),
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -16,6 +16,9 @@ use crate::core::{Event, OnName};
 use crate::disk::mountinfo::{self, MountEntry, Watch};
 use crate::disk::{self, Damage, DamageWatch};
 use crate::fuse::Names;
+
+/// A damaged file system may find an error with each write that it refuses: it is looked at again after so long.
+const DEAF: Duration = Duration::from_secs(1);
 
 /// The thread that watches.
 pub(super) struct Watcher {
@@ -35,12 +38,14 @@ impl Watcher {
         let watcher = Self { kick: Arc::clone(&kick) };
         let (mountpoint, names, turns) = (mountpoint.to_owned(), Arc::clone(names), turns.clone());
         thread::Builder::new().name("mounts".into()).spawn(move || {
-            let also: Vec<_> =
-                [kick.as_fd()].into_iter().chain(damage.iter().map(|watch| watch.as_fd())).collect();
-            while watch.wait(&also).is_ok() {
-                if let Some(damage) = &damage {
-                    damage.drain();
+            let mut is_deaf = false;
+            loop {
+                let heard = damage.iter().filter(|_| !is_deaf).map(|damage| damage.as_fd());
+                let also: Vec<_> = [kick.as_fd()].into_iter().chain(heard).collect();
+                if let Err(error) = watch.wait(&also, is_deaf.then_some(DEAF)) {
+                    return tracing::error!("the mount table is watched no more: {error}");
                 }
+                is_deaf = damage.as_ref().is_some_and(|damage| damage.drain());
                 // Before the table is read: a kick that comes meanwhile is another look.
                 let _ = rustix::io::read(&*kick, &mut [0; 8]);
                 let read = Instant::now();

@@ -65,10 +65,13 @@ impl DamageWatch {
         }
     }
 
-    /// Forgets what was told: whoever looks after this sees what it was about.
-    pub fn drain(&self) {
+    /// Forgets what was told: whoever looks after this sees what it was about. Whether there was anything.
+    pub fn drain(&self) -> bool {
         // Each is some 60 bytes, and they are merged for a file system.
-        while rustix::io::read(&self.0, &mut [0; 4096]).is_ok_and(|length| length > 0) {}
+        let read = || rustix::io::read(&self.0, &mut [0; 4096]).is_ok_and(|length| length > 0);
+        let was_told = read();
+        while was_told && read() {}
+        was_told
     }
 }
 

@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::makedev;
 use rustix::io::Errno;
 
@@ -148,18 +149,19 @@ impl Watch {
         File::open("/proc/self/mountinfo").map(Self)
     }
 
-    /// Sleeps until the table changes or one of `also` becomes readable; no timer runs. Several changes may be told as
-    /// one (`mounts_poll` in fs/proc_namespace.c compares a counter).
+    /// Sleeps until the table changes, one of `also` becomes readable, or `most` has passed; without that no timer runs.
+    /// Several changes may be told as one (`mounts_poll` in fs/proc_namespace.c compares a counter).
     ///
     /// # Errors
     /// poll(2) fails: out of memory.
-    pub fn wait(&self, also: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn wait(&self, also: &[BorrowedFd<'_>], most: Option<Duration>) -> io::Result<()> {
         let table = PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::PRI);
         let others = also.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
         let mut fds: Vec<_> = std::iter::once(table).chain(others).collect();
         loop {
-            match poll(&mut fds, None) {
-                Ok(0) | Err(Errno::INTR) => {}
+            let most = most.map(Timespec::try_from).transpose().map_err(|_| Errno::INVAL)?;
+            match poll(&mut fds, most.as_ref()) {
+                Err(Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(errno) => return Err(errno.into()),
             }
@@ -215,7 +217,7 @@ mod tests {
     fn a_readable_stop_descriptor_ends_the_wait() {
         let cancel = crate::disk::Cancel::new().unwrap();
         cancel.cancel();
-        Watch::new().unwrap().wait(&[cancel.as_fd()]).unwrap();
+        Watch::new().unwrap().wait(&[cancel.as_fd()], None).unwrap();
     }
 
     /// As the kernel's `mangle` does.
