@@ -24,6 +24,7 @@ use subject::{Settings, Subject};
 const ERRORS: &[(&str, &[&str])] = &[
     ("clone3", &["EAGAIN", "ENOMEM"]),
     ("eventfd2", &["EMFILE", "ENOMEM"]),
+    ("faccessat2", &["EACCES"]),
     ("fadvise64", &["EINVAL"]),
     // What is not watched is mounted all the same.
     ("fanotify_mark", &["ENOSPC", "EPERM"]),
