@@ -19,16 +19,8 @@ use crate::gadget::{Claims, Gadget};
 use crate::hypervisor::{LONG, live};
 use crate::wait;
 
-/// All that needs libvirtd: the facts as well, which share its start.
+/// What becomes of devices and guests.
 pub(crate) const SCENARIOS: &[Scenario] = scenarios![
-    fact::success_of_a_detach_is_no_proof,
-    fact::detach_by_alias_is_granted_by_a_guest_that_listens,
-    fact::twins_are_refused_by_vendor_and_product,
-    fact::optional_policy_attaches_what_is_not_there,
-    fact::pulled_usb_device_stays_in_the_live_xml,
-    fact::node_of_a_pulled_disk_refuses_the_next_one,
-    fact::one_disk_goes_to_two_guests_and_the_host_unhindered,
-    fact::live_xml_of_a_frozen_guest_is_read_while_an_attach_hangs,
     usb::device_goes_to_its_guest_when_it_is_plugged_in_and_leaves_when_it_is_pulled,
     usb::twins_go_each_to_the_guest_of_its_serial,
     usb::whatever_is_in_a_port_goes_to_its_guest,
@@ -38,7 +30,6 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     by_hand::unlisted_device_is_attached_to_a_named_guest_by_each_of_its_names,
     by_hand::what_is_detached_by_hand_stays_away_until_it_is_plugged_in_again,
     disks::disks_go_to_virtio_scsi_and_usb,
-    disks::disk_without_a_free_port_or_target_waits_and_says_so,
     disks::pulled_disk_is_released_and_comes_back,
     disks::guest_that_never_releases_a_disk_is_told_of_and_the_replugged_one_waits,
     disks::disk_that_is_mounted_on_the_host_is_refused_until_it_is_unmounted,
@@ -51,6 +42,21 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     life::killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached,
     hangs::stopped_libvirtd_delays_no_mount_and_no_status,
     hangs::frozen_guest_delays_no_mount_and_no_other_guest,
+];
+
+/// The same, and not in the time of `make test`.
+pub(crate) const SLOW: &[Scenario] = scenarios![disks::disk_without_a_free_port_or_target_waits_and_says_so,];
+
+/// What libvirt and QEMU do: to be run with each new version of them.
+pub(crate) const FACTS: &[Scenario] = scenarios![
+    fact::success_of_a_detach_is_no_proof,
+    fact::detach_by_alias_is_granted_by_a_guest_that_listens,
+    fact::twins_are_refused_by_vendor_and_product,
+    fact::optional_policy_attaches_what_is_not_there,
+    fact::pulled_usb_device_stays_in_the_live_xml,
+    fact::node_of_a_pulled_disk_refuses_the_next_one,
+    fact::one_disk_goes_to_two_guests_and_the_host_unhindered,
+    fact::live_xml_of_a_frozen_guest_is_read_while_an_attach_hangs,
 ];
 
 fn config(tables: &str) -> String {

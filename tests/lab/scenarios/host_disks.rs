@@ -135,9 +135,13 @@ pub(crate) const FAULTS: &[Scenario] = scenarios![
 /// In a machine whose process 1 is systemd.
 pub(crate) const SYSTEMD: &[Scenario] = scenarios![
     systemd::line_of_fstab_is_a_mount_unit_that_starts_and_stops,
-    systemd::line_of_fstab_is_unmounted_by_hand_without_a_word_to_systemd,
     systemd::killed_service_is_started_again_and_takes_over_what_is_mounted,
     systemd::unit_of_a_disk_that_was_pulled_does_not_unmount_the_next,
+];
+
+/// The same, and not in the time of `make test`.
+pub(crate) const SYSTEMD_LONG: &[Scenario] = scenarios![
+    systemd::line_of_fstab_is_unmounted_by_hand_without_a_word_to_systemd,
     systemd::disk_that_systemd_unmounts_is_locked,
 ];
 

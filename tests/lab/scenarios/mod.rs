@@ -40,6 +40,8 @@ pub(crate) enum Init {
 pub(crate) const GROUPS: &[Group] = &[
     Group { name: "host_disks", scenarios: host_disks::SCENARIOS, init: Init::Bare },
     Group { name: "guests", scenarios: guests::SCENARIOS, init: Init::Bare },
+    Group { name: "guests_long", scenarios: guests::SLOW, init: Init::Bare },
+    Group { name: "guests_facts", scenarios: guests::FACTS, init: Init::Bare },
     Group { name: "suites", scenarios: SUITES, init: Init::Bare },
     Group { name: "pulls", scenarios: host_disks::PULLS, init: Init::Bare },
     Group { name: "pulls_long", scenarios: host_disks::PULLS_LONG, init: Init::Bare },
@@ -48,6 +50,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { name: "faults", scenarios: host_disks::FAULTS, init: Init::Bare },
     Group { name: "faults_of_calls", scenarios: FAULT_SUITES, init: Init::Bare },
     Group { name: "systemd", scenarios: host_disks::SYSTEMD, init: Init::Systemd },
+    Group { name: "systemd_long", scenarios: host_disks::SYSTEMD_LONG, init: Init::Systemd },
     Group { name: "facts", scenarios: facts::SCENARIOS, init: Init::Bare },
     Group { name: "mix", scenarios: mix::SCENARIOS, init: Init::Bare },
 ];
