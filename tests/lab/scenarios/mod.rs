@@ -77,8 +77,7 @@ const FAULT_SUITES: &[Scenario] = &[Scenario {
 }];
 
 /// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls_long` runs one of the others.
-pub(crate) const DEFAULT_GROUPS: &[&str] =
-    &["facts", "host_disks", "pulls", "leaving", "hands", "guests", "mix", "suites", "systemd"];
+pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "pulls", "guests", "mix", "suites"];
 
 /// Registers functions of the modules beside it under their own names.
 macro_rules! scenarios {
