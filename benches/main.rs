@@ -10,12 +10,11 @@ mod crowd;
 mod daemon;
 mod figures;
 mod first_access;
-// Of the lab; only a part of it is needed here.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "of the lab; only a part of it is needed here")]
 #[path = "../tests/lab/gadget.rs"]
 mod gadget;
 mod guests;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "of the lab; only a part of it is needed here")]
 #[path = "../tests/lab/hypervisor.rs"]
 mod hypervisor;
 mod idle;
@@ -27,11 +26,11 @@ mod memory;
 mod messages;
 mod old_way;
 mod place;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "of the lab; only a part of it is needed here")]
 #[path = "../tests/lab/program.rs"]
 mod program;
 mod uevents;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "of the lab; only a part of it is needed here")]
 #[path = "../tests/lab/wait.rs"]
 mod wait;
 
