@@ -2,6 +2,7 @@
 //! does no input or output, asks no clock, and knows nothing of threads, system calls, udev and FUSE. Time is
 //! a parameter, so that every race is a sequence of events in a test.
 
+mod closing;
 mod event;
 mod guests;
 mod inventory;

@@ -3,9 +3,10 @@
 
 use std::time::{Instant, SystemTime};
 
+use super::closing::same;
 use super::event::{Level, MountId, OnName, Unmount};
 use super::shared::Shared;
-use super::slot::{InUse, Slot, State, same};
+use super::slot::{InUse, Slot, State};
 
 /// A mount that is no longer on its name, while what is under it could not be locked.
 #[derive(Clone, Debug, PartialEq, Eq)]

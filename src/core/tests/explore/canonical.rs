@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Mount};
+use crate::core::closing::Residue;
 use crate::core::inventory::{Inventory, Place};
 use crate::core::leaving::Command;
 use crate::core::outside::Taken;
 use crate::core::reload::Reload;
 use crate::core::shared::Shared;
-use crate::core::slot::{GRACE, InUse, Membership, Residue, Slot, State};
+use crate::core::slot::{GRACE, InUse, Membership, Slot, State};
 use crate::core::tests::world::{Job, Open, World, disk_of};
 use crate::core::waiting::{Caller, Waiting, Wants};
 use crate::core::{Core, Detached, Hold, RequestId, SlotId, Unmount, Wish};
