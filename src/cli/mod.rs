@@ -204,7 +204,11 @@ fn run_mount(mount: &Mount) -> Result<(), String> {
     match daemon.run() {
         End::Unmounted => utab::unregister(&mountpoint),
         End::Left => {}
-        // The log has said why.
+        // The log has said what.
+        End::UnmountedWithLoss => {
+            utab::unregister(&mountpoint);
+            return Err(String::new());
+        }
         End::GaveUp => return Err(String::new()),
     }
     Ok(())

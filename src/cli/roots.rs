@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::utab;
 use crate::control;
 use crate::disk::mountinfo::{self, MountEntry};
 use crate::disk::unmount::{Unmount, unmount};
-use crate::disk::{self, Cancel, Closing, Locked, holders, leftovers};
+use crate::disk::{self, Cancel, Closing, Locked, Opened, Saved, holders, leftovers};
 use crate::fuse::FUSE_TYPE;
 
 /// Closing a mapping waits for the kernel and udev.
@@ -87,14 +88,33 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, String> {
 /// Unmounts a root whose daemon is gone, and locks what it left.
 ///
 /// # Errors
-/// One sentence: a disk is in use.
+/// One sentence: a disk is in use, or has not got everything.
 pub(super) fn clear(root: &Root) -> Result<(), String> {
+    let mut lost = Vec::new();
+    let cleared = put_away(root, &mut lost);
+    match (cleared, lost.join("; ")) {
+        (cleared, lost) if lost.is_empty() => cleared,
+        (Ok(()), lost) => {
+            // umount(8) does it only for what is told to have succeeded.
+            utab::unregister(&root.mountpoint);
+            Err(format!("it is unmounted, but {lost}"))
+        }
+        (Err(why), lost) => Err(format!("{why}; {lost}")),
+    }
+}
+
+/// `lost` gets a sentence for each disk of which something may be lost.
+fn put_away(root: &Root, lost: &mut Vec<String>) -> Result<(), String> {
     let mounts = leftovers::mounts(&root.mountpoint)
         .map_err(|error| format!("cannot read the mount table: {error}"))?;
     for mount in mounts.iter().rev() {
         let opened = leftovers::opened(mount);
         gone(&mount.mount_point, mount.id)?;
         let Some(opened) = opened else { continue };
+        // An image is no disk that is pulled.
+        if !mount.is_read_only() && opened.loop_device.is_none() {
+            lost.extend(loss(&opened));
+        }
         let cancel = Cancel::new().map_err(|error| format!("out of file descriptors: {error}"))?;
         let locked = disk::lock(&opened, Closing::IfUnused, Instant::now() + LOCK_DEADLINE, &cancel);
         if locked.map_err(|error| error.message)? != Locked::Closed {
@@ -108,6 +128,16 @@ pub(super) fn clear(root: &Root) -> Result<(), String> {
     gone(&root.mountpoint, root.mount)?;
     control::forget(root.device);
     Ok(())
+}
+
+/// What may be lost of a disk that has just been unmounted.
+fn loss(opened: &Opened) -> Option<String> {
+    let why = match disk::saved(opened) {
+        Saved::Yes => return None,
+        Saved::Pulled => "was pulled while being unmounted".to_owned(),
+        Saved::Failed(error) => format!("has failed while being unmounted ({})", error.message),
+    };
+    Some(format!("{} {why}: what was written last may be lost", opened.device.display()))
 }
 
 fn gone(path: &Path, mount: u64) -> Result<(), String> {

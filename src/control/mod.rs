@@ -63,7 +63,7 @@ pub enum Request {
 pub enum Reply {
     /// Done.
     Done(String),
-    /// Refused or failed; nothing else has changed.
+    /// Refused or failed, or done and something may be lost: the sentence says which.
     Failed(String),
     /// Not yet, and why; another one follows. A client that closes its end, or half of it, waits no longer.
     Waiting(String),

@@ -377,7 +377,12 @@ pub enum Action {
     /// End now, although a job does not come back from the kernel, and leave everything as it is.
     GiveUp,
     /// Everything is closed: unmount the FUSE root and end, or report [`Event::RootBusy`].
-    End(Option<CommandId>),
+    End {
+        /// To be replied to then; `None` = a signal asked for the end.
+        command: Option<CommandId>,
+        /// What may be lost of the disks that were unmounted for it, and how: then it is no success.
+        loss: Option<String>,
+    },
 }
 
 /// An answer to a FUSE request.

@@ -101,7 +101,7 @@ impl Slot {
     /// It could not be unmounted or ejected: whoever waits is told and waits on.
     pub(super) fn refused(&mut self, why: String, shared: &mut Shared) {
         for command in self.take_commands(|command| !command.waits) {
-            shared.act(Action::Reply(command.id, Err(why.clone())));
+            shared.act(Action::Reply(command.id, self.unless_lost(Err(why.clone()))));
         }
         self.tell_who_waits(&why, shared);
         if let State::Mounted { unmount_at, .. } = &mut self.state {
@@ -129,7 +129,7 @@ impl Slot {
                 )),
                 _ => Err(message.to_owned()),
             };
-            shared.act(Action::Reply(command.id, reply));
+            shared.act(Action::Reply(command.id, self.unless_lost(reply)));
         }
         self.tell_who_waits(message, shared);
         shared.refused(message.to_owned());

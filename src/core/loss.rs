@@ -4,14 +4,19 @@
 use super::event::{Action, Level, Unmount, UnmountResult};
 use super::shared::Shared;
 use super::slot::{InUse, Slot, State};
+use crate::device::DiskSeq;
 use crate::disk::Damage;
 
 /// How a sentence ends that tells of a loss.
 const LOST: &str = ": what was written last may be lost";
 
 impl Slot {
-    /// The disk that this slot holds has been pulled.
-    pub(super) fn pulled(&mut self, shared: &mut Shared) {
+    /// A disk that this slot has something of has been pulled.
+    pub(super) fn pulled(&mut self, disk: DiskSeq, shared: &mut Shared) {
+        if self.place().is_none_or(|place| place.disk != disk) {
+            // It could not be locked: that is tried again, whatever the slot has meanwhile.
+            return;
+        }
         match &self.state {
             State::Preparing { job, .. } => {
                 shared.act(Action::Cancel(*job));
@@ -78,8 +83,14 @@ impl Slot {
     pub(super) fn unless_lost(&self, reply: Result<String, String>) -> Result<String, String> {
         match (&self.loss, reply) {
             (Some(loss), Ok(text)) => Err(format!("{text}, but {loss}")),
-            (_, reply) => reply,
+            (Some(loss), Err(why)) => Err(format!("{why}; {loss}")),
+            (None, reply) => reply,
         }
+    }
+
+    /// For whoever asked for more than this name.
+    pub(super) fn loss_in_words(&self) -> Option<String> {
+        self.loss.as_ref().map(|loss| format!("{}: {loss}", self.config.name))
     }
 }
 

@@ -264,7 +264,7 @@ impl Core {
             self.shared.log(Level::Info, format!("{what} is detached"));
         }
         for slot in owners {
-            self.with(slot, Slot::pulled);
+            self.with(slot, |slot, shared| slot.pulled(seq, shared));
         }
     }
 

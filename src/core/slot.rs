@@ -335,7 +335,7 @@ impl Slot {
         let in_use = InUse { place, detached, spec: None };
         self.mounted(in_use.into(), shared.now.wall, shared.now.monotonic, shared);
         if !shared.inventory.is_present(place) {
-            self.pulled(shared);
+            self.pulled(sequence, shared);
         }
     }
 

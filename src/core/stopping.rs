@@ -12,7 +12,7 @@ use super::under_way::SLOW;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// That the daemon is to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stop {
     /// To be replied to.
     pub(super) command: Option<CommandId>,
@@ -21,6 +21,8 @@ pub(super) struct Stop {
     began: Instant,
     /// What it waits for.
     is_told: bool,
+    /// What was open when it began: whoever asked for the end is told what may be lost of it.
+    open: Vec<SlotId>,
 }
 
 impl Core {
@@ -61,14 +63,15 @@ impl Core {
 
     fn stop_begins(&mut self, command: Option<CommandId>) {
         let began = self.shared.now.monotonic;
-        self.stop = Some(Stop { command, is_ordered: command.is_none(), began, is_told: false });
+        let open = self.slots.iter().filter(|slot| !slot.is_closed()).map(|slot| slot.id).collect();
+        self.stop = Some(Stop { command, is_ordered: command.is_none(), began, is_told: false, open });
         self.end_reloads();
         self.shared.stopping = true;
     }
 
     /// Ends, or refuses to, once every slot is settled, or when it has waited long enough.
     pub(super) fn go_on_stopping(&mut self) {
-        let Some(stop) = self.stop.filter(|_| !self.ending) else { return };
+        let Some(stop) = self.stop.clone().filter(|_| !self.ending) else { return };
         if self.shared.keeping {
             if self.slots.iter().all(Slot::is_at_rest) {
                 self.ending = true;
@@ -89,7 +92,8 @@ impl Core {
             for number in 0..self.slots.len() {
                 self.with(SlotId(number), |slot, shared| slot.refuse_commands("the daemon ends", shared));
             }
-            return self.shared.act(Action::End(stop.command));
+            let loss = self.loss_of(&stop);
+            return self.shared.act(Action::End { command: stop.command, loss });
         }
         if self.root_gone {
             return;
@@ -105,15 +109,30 @@ impl Core {
         let Some(stop) = self.stop.take() else { return };
         self.shared.stopping = false;
         self.ending = false;
+        let why = self.with_loss(why.to_owned(), &stop);
         self.shared.log(Level::Error, format!("not ended: {why}"));
         if let Some(command) = stop.command {
-            self.shared.act(Action::Reply(command, Err(why.to_owned())));
+            self.shared.act(Action::Reply(command, Err(why)));
+        }
+    }
+
+    /// What may be lost of what was unmounted to end.
+    fn loss_of(&self, stop: &Stop) -> Option<String> {
+        let open = self.slots.iter().filter(|slot| stop.open.contains(&slot.id));
+        let losses: Vec<_> = open.filter_map(Slot::loss_in_words).collect();
+        (!losses.is_empty()).then(|| losses.join("; "))
+    }
+
+    fn with_loss(&self, text: String, stop: &Stop) -> String {
+        match self.loss_of(stop) {
+            Some(loss) => format!("{text}; {loss}"),
+            None => text,
         }
     }
 
     /// When [`Core::look_after_jobs`] has something to do.
     pub(super) fn next_of_stop(&self) -> Option<Instant> {
-        let stop = self.stop.filter(|_| !self.shared.jobs.is_empty())?;
+        let stop = self.stop.as_ref().filter(|_| !self.shared.jobs.is_empty())?;
         let tell = (!stop.is_told).then_some(stop.began + SLOW);
         let give_up = self.shared.jobs.values().map(|job| job.since.max(stop.began) + PATIENCE).min();
         tell.into_iter().chain(give_up).min()
@@ -128,19 +147,19 @@ impl Core {
         }
         let what = self.jobs_in_words();
         if !hangs {
-            self.stop = Some(Stop { is_told: true, ..stop });
             self.shared.log(Level::Warning, format!("to end, waits for this: {what}"));
             self.shared.act(Action::StillEnding(PATIENCE));
             stop.command.iter().for_each(|&command| self.shared.act(Action::Tell(command, what.clone())));
+            self.stop = Some(Stop { is_told: true, ..stop });
         } else if stop.is_ordered {
-            self.end_although(&what, stop);
+            self.end_although(&what, &stop);
         } else {
             self.refuse_stop(&what);
         }
     }
 
     /// What is open stays as it is, and nobody is left without an answer.
-    fn end_although(&mut self, what: &str, stop: Stop) {
+    fn end_although(&mut self, what: &str, stop: &Stop) {
         self.ending = true;
         self.guests.end(&mut self.shared);
         for number in 0..self.slots.len() {
@@ -151,6 +170,7 @@ impl Core {
             });
         }
         let why = format!("ends although {what}: what is open stays so, and the next run takes it over");
+        let why = self.with_loss(why, stop);
         self.shared.log(Level::Error, why.clone());
         stop.command.iter().for_each(|&command| self.shared.act(Action::Reply(command, Err(why.clone()))));
         self.shared.act(Action::GiveUp);

@@ -39,8 +39,16 @@ pub(super) struct Shell {
     pub(super) mounts: mounts::Watcher,
     pub(super) callers: Sender<(RequestId, u32)>,
     pub(super) root: Root,
-    pub(super) ending: Option<Option<CommandId>>,
+    pub(super) ending: Option<Ending>,
     pub(super) left: Arc<OnceLock<End>>,
+}
+
+/// The root is being unmounted, to end.
+pub(super) struct Ending {
+    /// To be replied to.
+    command: Option<CommandId>,
+    /// What may be lost of a disk.
+    loss: Option<String>,
 }
 
 /// The FUSE root's mount.
@@ -61,9 +69,8 @@ impl Machine {
                 }
             }
             Message::Closed => match self.shell.ending.take() {
-                Some(command) => {
-                    let done = format!("{} is unmounted", self.shell.root.mountpoint.display());
-                    self.shell.reply(command, &Reply::Done(done));
+                Some(ending) => {
+                    self.shell.ended(ending);
                     return self.timer.end();
                 }
                 None => self.handle(Event::RootGone),
@@ -136,8 +143,8 @@ impl Shell {
             Action::Leave => self.leave(End::Left),
             Action::GiveUp => self.leave(End::GaveUp),
             Action::StillEnding(time) => self.still_ending(time),
-            Action::End(command) => {
-                self.ending = Some(command);
+            Action::End { command, loss } => {
+                self.ending = Some(Ending { command, loss });
                 self.unmount_root();
             }
         }
@@ -152,6 +159,19 @@ impl Shell {
         };
         // As little as without a thread.
         let _ = self.jobs.workers.run(tell);
+    }
+
+    /// The root is unmounted.
+    fn ended(&self, Ending { command, loss }: Ending) {
+        let done = format!("{} is unmounted", self.root.mountpoint.display());
+        if command.is_none() && loss.is_some() {
+            self.leave(End::UnmountedWithLoss);
+        }
+        let reply = match loss {
+            None => Reply::Done(done),
+            Some(loss) => Reply::Failed(format!("{done}, but {loss}")),
+        };
+        self.reply(command, &reply);
     }
 
     fn leave(&self, end: End) {

@@ -79,7 +79,7 @@ pub struct Daemon {
     turns: Turns<Message>,
     timer: Arc<Timer>,
     root_device: u64,
-    /// The root is to be left as it is.
+    /// Unless its root is just unmounted.
     left: Arc<OnceLock<End>>,
     /// Keep what they stand for alive.
     _monitor: Monitor,
@@ -91,6 +91,8 @@ pub struct Daemon {
 pub enum End {
     /// Its root is unmounted.
     Unmounted,
+    /// The same, by a signal, and something may be lost of a disk: nobody but the log has been told.
+    UnmountedWithLoss,
     /// Its root is dead, and what was mounted below it stays.
     Left,
     /// The same, because a job does not come back from the kernel: its thread keeps the process from being gone.

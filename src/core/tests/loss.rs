@@ -90,13 +90,83 @@ fn whoever_wants_a_disk_unmounted_or_ejected_learns_what_may_be_lost() {
 
 #[test]
 fn a_disk_that_is_pulled_while_everything_ends_is_told_of_and_keeps_nothing_from_ending() {
-    let (mut world, _) = mounted();
+    for signal in [false, true] {
+        let (mut world, _) = mounted();
+        let command = (!signal).then(|| world.command());
+        world.send(Event::Stop(command));
+        world.pass(Duration::ZERO);
+        world.end_job(only_job(&world), Some(ErrorKind::Absent));
+        world.end_job(only_job(&world), None);
+        assert_eq!(said(&world, SAID), 1);
+        assert!(world.ended);
+        assert!(world.loss.as_ref().is_some_and(|loss| loss.contains(SAID)), "{:?}", world.loss);
+    }
+}
+
+#[test]
+fn what_was_lost_before_the_end_began_does_not_make_a_failure_of_it() {
+    let (mut world, disk) = mounted();
+    world.pull(disk);
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), None);
+    assert!(error(&world).contains("may be lost"));
     world.send(Event::Stop(None));
+    assert_eq!((world.ended, world.loss), (true, None));
+}
+
+#[test]
+fn what_was_held_when_the_end_began_is_told_with_it() {
+    let (mut world, disk) = mounted();
+    world.pull(disk);
+    world.end_job(only_job(&world), None);
+    world.end_job(only_job(&world), Some(ErrorKind::Busy));
+    let command = world.command();
+    world.send(Event::Stop(Some(command)));
+    world.pass(Duration::ZERO);
+    world.end_job(only_job(&world), None);
+    assert!(world.ended && world.loss.is_some());
+}
+
+#[test]
+fn an_end_that_is_refused_tells_what_may_be_lost_of_what_it_has_unmounted() {
+    let (mut world, _) = mounted();
+    let command = world.command();
+    world.send(Event::Stop(Some(command)));
     world.pass(Duration::ZERO);
     world.end_job(only_job(&world), Some(ErrorKind::Absent));
     world.end_job(only_job(&world), None);
-    assert_eq!(said(&world, SAID), 1);
-    assert!(world.ended);
+    world.ended = false;
+    world.send(Event::RootBusy("the root is in use".into()));
+    let reply = world.replies[&command].clone().unwrap_err();
+    assert!(reply.starts_with("the root is in use; a: ") && reply.contains(SAID), "{reply}");
+}
+
+#[test]
+fn a_lazy_umount_of_a_disk_that_fails_and_is_still_held_tells_both() {
+    let (mut world, _) = mounted();
+    let command = world.umount("a", Wish::LockedLater, false);
+    world.pass(Duration::ZERO);
+    world.end_job(only_job(&world), Some(ErrorKind::Damaged));
+    world.end_job(only_job(&world), Some(ErrorKind::Busy));
+    let reply = world.replies[&command].clone().unwrap_err();
+    assert!(reply.contains("out of sight") && reply.contains("may be lost"), "{reply}");
+}
+
+#[test]
+fn a_held_disk_that_is_pulled_takes_nothing_from_the_disk_that_is_mounted_now() {
+    let mut world = World::new();
+    let far = world.plug("far");
+    mount(&mut world);
+    world.pass(Duration::from_secs(2));
+    world.umount("a", Wish::LockedLater, false);
+    world.pass(Duration::ZERO);
+    world.end_job(only_job(&world), None); // out of sight
+    world.end_job(only_job(&world), Some(ErrorKind::Busy)); // held
+    world.plug("near");
+    mount(&mut world);
+    world.pull(far);
+    assert!(world.jobs.is_empty() && world.mounted.contains_key(&A), "{:?}", world.jobs);
+    assert!(!error(&world).contains("may be lost"), "{}", error(&world));
 }
 
 #[test]

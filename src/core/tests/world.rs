@@ -121,6 +121,8 @@ pub(super) struct World {
     /// The mount table was asked for and not read yet.
     pub(super) asked: bool,
     pub(super) ended: bool,
+    /// What the end was told to be lost.
+    pub(super) loss: Option<String>,
     pub(super) hypervisor: Hypervisor,
     /// The names in the root.
     pub(super) shown: BTreeMap<SlotId, String>,
@@ -186,6 +188,7 @@ impl World {
             last_retry: BTreeMap::new(),
             asked: false,
             ended: false,
+            loss: None,
             hypervisor: Hypervisor::default(),
         }
     }
@@ -553,12 +556,13 @@ impl World {
                 assert!(self.commands.remove(command), "replied twice: {action:?}");
                 self.replies.insert(*command, result.clone());
             }
-            Action::End(command) => {
+            Action::End { command, loss } => {
                 assert!(self.open.is_empty() && self.mounted.is_empty() && self.jobs.is_empty());
                 if let Some(command) = command {
                     assert!(self.commands.contains(command), "its reply is the end, or why there is none");
                 }
                 self.ended = true;
+                self.loss.clone_from(loss);
             }
             Action::GiveUp => {
                 assert!(!self.jobs.is_empty(), "there is nothing to give up for");

@@ -94,9 +94,11 @@ impl View<'_> {
         assert_eq!(*ticks, next, "the core knows when each slot has something to do");
         let ticks = ticks.iter().enumerate().filter_map(|(slot, tick)| Some(((*tick)?, SlotId(slot))));
         assert_eq!(*timers, ticks.collect());
-        // When it began decides only what happens to a job that hangs for longer than a search looks.
-        let stop =
-            stop.map(|stop| 1 + usize::from(stop.command.is_some()) + 2 * usize::from(stop.is_ordered));
+        // When it began decides only what happens to a job that hangs for longer than a search looks; what was open then,
+        // what is told.
+        let stop = stop
+            .as_ref()
+            .map(|stop| 1 + usize::from(stop.command.is_some()) + 2 * usize::from(stop.is_ordered));
         self.put(stop.unwrap_or(0));
         self.flag(*ending);
         self.flag(*root_gone);
@@ -446,6 +448,8 @@ impl View<'_> {
             // The table can be read at any time.
             asked: _,
             ended,
+            // Told, and decides nothing.
+            loss: _,
             // There are no guests.
             hypervisor: _,
             shown,

@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::pulls::{both, locked};
 use super::{KEY, config, is_mounted, key_line, list, name, status_of, wait_for_state};
-use crate::daemon;
+use crate::daemon::{self, MOUNTPOINT};
 use crate::disks::{Filesystem, Lock, Recipe};
 use crate::lab::Lab;
-use crate::program::Program;
+use crate::program::{Finished, Program};
 use crate::qmp::Plugged;
 use crate::wait::{self, PATIENCE};
 use crate::{Outcome, mounts};
@@ -89,6 +89,53 @@ pub(super) fn pulled_while_unmounted_after_disuse_it_is_said_what_may_be_lost(la
     pulled_in_umount2(lab, &disk)?;
     loss_is_told()?;
     works_again(lab, &backing)
+}
+
+pub(super) fn pulled_while_everything_ends_whoever_ends_it_is_told_what_may_be_lost(
+    lab: &mut Lab,
+) -> Outcome {
+    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
+    daemon::install_fstab("nofail")?;
+    let disk = written_and_slow(lab, &backing, "")?;
+    let ended = umount_of_the_root();
+    pulled_in_umount2(lab, &disk)?;
+    tells_a_loss(&ended.recv_timeout(PATIENCE)??)?;
+
+    let disk = written_and_slow(lab, &backing, "")?;
+    let daemon = lab.daemon.as_mut().ok_or("no daemon")?;
+    daemon.signal(Signal::TERM)?;
+    pulled_in_umount2(lab, &disk)?;
+    let daemon = lab.daemon.as_mut().ok_or("no daemon")?;
+    assert_eq!(daemon.ended()?, Some(1), "by its exit status");
+    Ok(())
+}
+
+pub(super) fn pulled_while_the_root_of_a_killed_daemon_is_unmounted_it_is_said_what_may_be_lost(
+    lab: &mut Lab,
+) -> Outcome {
+    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
+    daemon::install_fstab("nofail")?;
+    let disk = written_and_slow(lab, &backing, "")?;
+    let daemon = lab.daemon.as_mut().ok_or("no daemon")?;
+    daemon.signal(Signal::KILL)?;
+    daemon.ended()?;
+    let ended = umount_of_the_root();
+    pulled_in_umount2(lab, &disk)?;
+    tells_a_loss(&ended.recv_timeout(PATIENCE)??)
+}
+
+fn umount_of_the_root() -> Receiver<Outcome<Finished>> {
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(Program::new("umount").arg(MOUNTPOINT).finish()));
+    ended
+}
+
+fn tells_a_loss(reply: &Finished) -> Outcome {
+    // umount(8) gives its helper's.
+    assert_eq!(reply.code, Some(32), "{reply:?}");
+    assert!(reply.stderr.contains("is unmounted, but ") && reply.stderr.contains(LOST), "{reply:?}");
+    assert_eq!(mounts::at(Path::new(MOUNTPOINT))?, []);
+    wait::until_true("everything to end", PATIENCE, || daemon::processes().is_empty())
 }
 
 /// Mounted, and the kernel has much to write to it, which will take seconds.
