@@ -26,6 +26,16 @@ pub(crate) struct Group {
     pub(crate) init: Init,
 }
 
+impl Group {
+    const fn bare(name: &'static str, scenarios: &'static [Scenario]) -> Group {
+        Group { name, scenarios, init: Init::Bare }
+    }
+
+    const fn under_systemd(name: &'static str, scenarios: &'static [Scenario]) -> Group {
+        Group { name, scenarios, init: Init::Systemd }
+    }
+}
+
 /// Process 1 of a group's machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Init {
@@ -38,55 +48,49 @@ pub(crate) enum Init {
 /// All there are.
 /// They are begun in this order, the long ones first.
 pub(crate) const GROUPS: &[Group] = &[
-    Group { name: "host_disks", scenarios: host_disks::SCENARIOS, init: Init::Bare },
-    Group { name: "guests", scenarios: guests::SCENARIOS, init: Init::Bare },
-    Group { name: "guests_long", scenarios: guests::SLOW, init: Init::Bare },
-    Group { name: "guests_facts", scenarios: guests::FACTS, init: Init::Bare },
-    Group { name: "suites", scenarios: SUITES, init: Init::Bare },
-    Group { name: "pulls", scenarios: host_disks::PULLS, init: Init::Bare },
-    Group { name: "pulls_long", scenarios: host_disks::PULLS_LONG, init: Init::Bare },
-    Group { name: "leaving", scenarios: host_disks::LEAVING, init: Init::Bare },
-    Group { name: "hands", scenarios: host_disks::HANDS, init: Init::Bare },
-    Group { name: "faults", scenarios: host_disks::FAULTS, init: Init::Bare },
-    Group { name: "faults_of_calls", scenarios: FAULT_SUITES, init: Init::Bare },
-    Group { name: "systemd", scenarios: host_disks::SYSTEMD, init: Init::Systemd },
-    Group { name: "systemd_long", scenarios: host_disks::SYSTEMD_LONG, init: Init::Systemd },
-    Group { name: "facts", scenarios: facts::SCENARIOS, init: Init::Bare },
-    Group { name: "mix", scenarios: mix::SCENARIOS, init: Init::Bare },
+    Group::bare("host_disks", host_disks::SCENARIOS),
+    Group::bare("guests", guests::SCENARIOS),
+    Group::bare("guests_long", guests::SLOW),
+    Group::bare("guests_facts", guests::FACTS),
+    Group::bare("suites", SUITES),
+    Group::bare("pulls", host_disks::PULLS),
+    Group::bare("pulls_long", host_disks::PULLS_LONG),
+    Group::bare("leaving", host_disks::LEAVING),
+    Group::bare("hands", host_disks::HANDS),
+    Group::bare("faults", host_disks::FAULTS),
+    Group::bare("faults_of_calls", FAULT_SUITES),
+    Group::under_systemd("systemd", host_disks::SYSTEMD),
+    Group::under_systemd("systemd_long", host_disks::SYSTEMD_LONG),
+    Group::bare("facts", facts::SCENARIOS),
+    Group::bare("mix", mix::SCENARIOS),
 ];
 
 /// They take minutes under emulation.
-const SUITES: &[Scenario] = &[
-    Scenario {
-        name: "every_first_access_comes_out_as_on_a_plain_mount",
-        run: suites::every_first_access_comes_out_as_on_a_plain_mount,
-        limit: Duration::from_secs(1200),
-    },
-    Scenario {
-        name: "disks_are_unlocked_and_locked_as_the_kernel_says",
-        run: suites::disks_are_unlocked_and_locked_as_the_kernel_says,
-        limit: Duration::from_secs(600),
-    },
+const SUITES: &[Scenario] = scenarios![within 1200 s:
+    suites::every_first_access_comes_out_as_on_a_plain_mount,
+    suites::disks_are_unlocked_and_locked_as_the_kernel_says,
 ];
 
 /// The same, and not in the time of `make test`.
-const FAULT_SUITES: &[Scenario] = &[Scenario {
-    name: "whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks",
-    run: suites::whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks,
-    limit: Duration::from_secs(1200),
-}];
+const FAULT_SUITES: &[Scenario] = scenarios![within 1200 s:
+    suites::whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks,
+];
 
 /// Those that run when none is named: what fits the time of `make test`. `make lab SCENARIO=pulls_long` runs one of the others.
 pub(crate) const DEFAULT_GROUPS: &[&str] = &["facts", "host_disks", "pulls", "guests", "mix", "suites"];
 
-/// Registers functions of the modules beside it under their own names.
+/// Registers functions of the modules beside it under their own names. A scenario ends within 300 s, or as long as is
+/// said first.
 macro_rules! scenarios {
-    ($($module:ident::$function:ident),+ $(,)?) => {
+    (within $seconds:literal s: $($module:ident::$function:ident),+ $(,)?) => {
         &[$($crate::scenarios::Scenario {
             name: stringify!($function),
             run: $module::$function,
-            limit: std::time::Duration::from_secs(300),
+            limit: std::time::Duration::from_secs($seconds),
         }),+]
+    };
+    ($($scenario:tt)+) => {
+        $crate::scenarios::scenarios![within 300 s: $($scenario)+]
     };
 }
 pub(crate) use scenarios;

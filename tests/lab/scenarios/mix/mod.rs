@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Scenario, host_disks};
+use super::{Scenario, host_disks, scenarios};
 use crate::daemon::{self, BINARY, MOUNTPOINT};
 use crate::disks::{Filesystem, Lock, Recipe};
 use crate::lab::Lab;
@@ -29,11 +29,9 @@ const SECONDS: u64 = 45;
 const SPELL: Duration = Duration::from_secs(25);
 const KEY: &[u8] = b"correct horse battery staple\n";
 
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "whatever_happens_an_access_gets_a_right_disk_or_a_fitting_error",
-    run: whatever_happens_an_access_gets_a_right_disk_or_a_fitting_error,
-    limit: Duration::from_secs(7200),
-}];
+pub(crate) const SCENARIOS: &[Scenario] = scenarios![within 7200 s:
+    self::whatever_happens_an_access_gets_a_right_disk_or_a_fitting_error,
+];
 
 /// What the machine must be told: the variables as they are set outside, or what stands in for them.
 pub(crate) fn settings() -> Vec<String> {
