@@ -11,7 +11,7 @@ const PLACES: [(&str, &[&str]); 9] = [
     ("guest", &["tests/lab/scenarios/guests"]),
     ("claim", &["tests/claim.rs"]),
     ("fact", &["tests/lab/scenarios/facts"]),
-    ("disk", &["tests/disk.rs", "tests/lab_disk.rs"]),
+    ("disk", &["tests/disk"]),
     ("holders", &["tests/holders.rs"]),
     ("service", &["tests/service.rs"]),
     ("faults", &["tests/faults"]),

@@ -12,7 +12,7 @@ pub(super) fn every_first_access_comes_out_as_on_a_plain_mount(_: &mut Lab) -> O
 }
 
 pub(super) fn disks_are_unlocked_and_locked_as_the_kernel_says(_: &mut Lab) -> Outcome {
-    run("lab_disk", &["--ignored", "--test-threads=1"])
+    run("disk", &["--ignored", "--test-threads=1"])
 }
 
 pub(super) fn whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks(
