@@ -6,6 +6,7 @@
 mod calls;
 mod child;
 mod exceptions;
+mod hostile;
 mod image;
 mod place;
 mod raw;
@@ -18,12 +19,21 @@ use rustix::mount::MountPropagationFlags;
 use std::process::ExitCode;
 use subject::{Afterwards, Run, Subject, Workshop};
 
-/// One line of the report: its name, and the calls that are made at once; none: see [`under_unmounts`].
+/// One line of the report.
 struct Test {
     name: String,
-    cases: Vec<Case>,
-    /// The kernel has forgotten the name: its lookup is part of the access.
-    forgotten: bool,
+    what: What,
+}
+
+enum What {
+    /// These calls, made at once, come out as on a plain mount.
+    Calls {
+        cases: Vec<Case>,
+        /// The kernel has forgotten the name: its lookup is part of the access.
+        forgotten: bool,
+    },
+    /// What is seen over a longer time; what goes wrong, in words.
+    Scene(fn(&Workshop, &mut Subject<'_>) -> Vec<String>),
 }
 
 fn main() -> ExitCode {
@@ -41,7 +51,10 @@ fn main() -> ExitCode {
     let mut subject = Subject::start(&workshop);
     let (mut passed, mut failed) = (0, 0);
     for test in &tests {
-        let faults = faults(test, &workshop, &mut subject);
+        let faults = match &test.what {
+            What::Calls { cases, forgotten } => faults(cases, *forgotten, &workshop, &mut subject),
+            What::Scene(faults) => faults(&workshop, &mut subject),
+        };
         if faults.is_empty() {
             passed += 1;
             continue;
@@ -60,34 +73,35 @@ fn tests(short: bool) -> Vec<Test> {
     let alone = |forgotten| {
         cases.iter().map(move |case| {
             let name = format!("{}{}", case.name, if forgotten { " (name forgotten)" } else { "" });
-            Test { name, cases: vec![*case], forgotten }
+            Test { name, what: What::Calls { cases: vec![*case], forgotten } }
         })
     };
     let company = |size, rounds| {
         several_at_once::companies(&cases, size, rounds).into_iter().enumerate().map(
             move |(number, cases)| {
                 let first = format!("{}, with {}", cases[0].name, cases[1].name);
-                Test { name: format!("{size} at once, {number}: {first}"), cases, forgotten: false }
+                let name = format!("{size} at once, {number}: {first}");
+                Test { name, what: What::Calls { cases, forgotten: false } }
             },
         )
     };
-    let at_work = Test { name: under_unmounts::NAME.into(), cases: Vec::new(), forgotten: false };
+    let scenes = [
+        Test { name: hostile::TEST.into(), what: What::Scene(|workshop, _| hostile::faults(workshop)) },
+        Test { name: under_unmounts::NAME.into(), what: What::Scene(|_, subject| subject.under_unmounts()) },
+    ];
     if short {
-        return alone(false).chain(company(16, 1)).chain([at_work]).collect();
+        return alone(false).chain(company(16, 1)).chain(scenes).collect();
     }
-    alone(false).chain(alone(true)).chain(company(2, 2)).chain(company(16, 4)).chain([at_work]).collect()
+    alone(false).chain(alone(true)).chain(company(2, 2)).chain(company(16, 4)).chain(scenes).collect()
 }
 
-/// Runs a test on both sides; what differs, in words.
-fn faults(test: &Test, workshop: &Workshop, subject: &mut Subject<'_>) -> Vec<String> {
-    let cases: Vec<&Case> = test.cases.iter().collect();
-    if cases.is_empty() {
-        return subject.under_unmounts();
-    }
+/// Makes the calls on both sides; what differs, in words.
+fn faults(cases: &[Case], forgotten: bool, workshop: &Workshop, subject: &mut Subject<'_>) -> Vec<String> {
+    let cases: Vec<&Case> = cases.iter().collect();
     let exception = if cases.len() == 1 { exceptions::of(cases[0].name) } else { None };
     let afterwards = exception.map_or_else(|| expected_entry(&cases), |exception| exception.afterwards);
     let plain = workshop.on_plain_mount(&cases);
-    if test.forgotten {
+    if forgotten {
         subject.forget_the_name();
     }
     let (first, state) = subject.on_first_access(&cases, afterwards);

@@ -96,6 +96,55 @@ pub(crate) fn write_through_mapping(file: BorrowedFd<'_>, text: &[u8]) -> io::Re
     }
 }
 
+/// Two paths in a page of their own, which can be put out of reach while a call waits.
+pub(crate) struct Paths(*mut libc::c_void);
+
+// SAFETY: it is an address; what is behind it is changed by nobody but the kernel, in `put_over`.
+unsafe impl Sync for Paths {}
+
+impl Paths {
+    const PAGE: usize = 4096;
+    const SECOND: usize = Self::PAGE / 2;
+
+    pub(crate) fn new(old: &Path, new: &Path) -> Self {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let (old, new) = (c_path(old), c_path(new));
+        let fits = |path: &CString| path.as_bytes_with_nul().len() <= Self::SECOND;
+        assert!(fits(&old) && fits(&new), "the suite's paths are short");
+        // SAFETY: a fresh page at an address of the kernel's choice; each path ends within its half.
+        unsafe {
+            let page = mmap_anonymous(std::ptr::null_mut(), Self::PAGE, protection, MapFlags::PRIVATE)
+                .expect("a page of memory");
+            for (path, at) in [(&old, 0), (&new, Self::SECOND)] {
+                let bytes = path.as_bytes_with_nul();
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), page.cast::<u8>().add(at), bytes.len());
+            }
+            Self(page)
+        }
+    }
+
+    /// renameat2(2) of the one to the other.
+    pub(crate) fn rename(&self) -> io::Result<()> {
+        // SAFETY: the kernel checks both addresses, whatever is behind them.
+        checked(unsafe {
+            let (here, second) = (libc::AT_FDCWD, self.0.byte_add(Self::SECOND));
+            libc::syscall(libc::SYS_renameat2, here, self.0, here, second, 0)
+        })?;
+        Ok(())
+    }
+
+    /// Puts a file where they were.
+    pub(crate) fn put_over(&self, file: impl AsFd) -> io::Result<()> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        // SAFETY: replaces the page that is ours alone, and that nothing in this process looks at any more.
+        unsafe {
+            mmap(self.0, Self::PAGE, ProtFlags::READ, MapFlags::PRIVATE | MapFlags::FIXED, file, 0)?;
+        }
+        Ok(())
+    }
+}
+
 /// A loop device over `image` that frees itself when its last user, a mount or the returned fd, is gone.
 pub(crate) fn attach_loop(image: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4C82;

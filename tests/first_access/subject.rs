@@ -67,6 +67,10 @@ impl Workshop {
         Self { path, _directory: directory }
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn fresh_disk(&self, disk: Disk, image: &Path) {
         // A new file each time: whatever still had the old one open would go on writing to the old one.
         let _ = fs::remove_file(image);
@@ -286,18 +290,20 @@ impl Drop for Subject<'_> {
 }
 
 fn launch(workshop: &Workshop) -> Child {
-    let config = workshop.path.join("mydisks.toml");
-    let (root, image) = (workshop.path.join("root"), workshop.path.join("subject.ext4"));
-    let text = format!(
-        "mountpoint = {root:?}\n[mounts.{NAME}]\ndisks = [{{ image = {image:?} }}]\nidle-timeout = \"0\"\n"
-    );
-    fs::write(&config, text).expect("config file");
+    let image = workshop.path.join("subject.ext4");
     workshop.fresh_disk(Disk::Open, &image);
-    let log =
-        fs::File::options().create(true).append(true).open(workshop.path.join("log")).expect("log file");
+    let config = format!("[mounts.{NAME}]\ndisks = [{{ image = {image:?} }}]\nidle-timeout = \"0\"\n");
+    serve(&workshop.path, &config)
+}
+
+/// Starts a daemon whose mount point is `root` in this directory; its log is there too.
+pub(crate) fn serve(directory: &Path, config: &str) -> Child {
+    let (file, root) = (directory.join("mydisks.toml"), directory.join("root"));
+    fs::write(&file, format!("mountpoint = {root:?}\n{config}")).expect("config file");
+    let log = fs::File::options().create(true).append(true).open(directory.join("log")).expect("log file");
     Command::new(env!("CARGO_BIN_EXE_mydisks"))
         .args(["mount", "-f", "-c"])
-        .arg(&config)
+        .arg(&file)
         .arg(&root)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
