@@ -128,6 +128,7 @@ pub(crate) const FAULTS: &[Scenario] = scenarios![
     cryptsetup_faults::however_cryptsetup_ends_its_caller_is_told_and_nothing_is_left,
     cryptsetup_faults::mapping_that_a_crash_left_is_locked_or_taken_over,
     cryptsetup_faults::cryptsetup_that_hangs_is_killed_when_its_caller_has_waited_long_enough,
+    cryptsetup_faults::cryptsetup_that_is_killed_while_it_waits_for_udev_leaves_its_semaphore_and_nothing_else,
     cryptsetup_faults::disk_that_cannot_be_locked_is_told_and_tried_again,
     cryptsetup_faults::close_that_hangs_is_killed_and_tried_again,
     hangs::disk_that_hangs_while_it_is_unmounted_delays_nothing_else,

@@ -97,6 +97,24 @@ pub(super) fn cryptsetup_that_hangs_is_killed_when_its_caller_has_waited_long_en
     scene.works()
 }
 
+/// libdevmapper waits for udev by a semaphore (`dm_udev_create_cookie`), which it takes away itself when it has waited.
+pub(super) fn cryptsetup_that_is_killed_while_it_waits_for_udev_leaves_its_semaphore_and_nothing_else(
+    lab: &mut Lab,
+) -> Outcome {
+    let scene = Scene::set(lab, "10s")?;
+    Program::new("udevadm").args(["control", "--stop-exec-queue"]).ok()?;
+    let found = errno("backup");
+    Program::new("udevadm").args(["control", "--start-exec-queue"]).ok()?;
+    assert_eq!(found, Some(Errno::TIMEDOUT.raw_os_error()));
+    let left: Vec<_> = semaphores()?.into_iter().filter(|key| !scene.semaphores.contains(key)).collect();
+    assert!(!left.is_empty(), "the semaphore is gone: nothing has to be said of it any more");
+    // `DM_COOKIE_MAGIC`, by which dmsetup(8) knows them too.
+    assert!(left.iter().all(|key| key >> 16 == 0x0d4d), "{left:x?}");
+    Program::new("dmsetup").args(["udevcomplete_all", "-y"]).ok()?;
+    scene.rests("udev goes on")?;
+    scene.works()
+}
+
 pub(super) fn disk_that_cannot_be_locked_is_told_and_tried_again(lab: &mut Lab) -> Outcome {
     let scene = Scene::set(lab, "60s")?;
     for lines in ["exit 1", "exit 5", "kill -KILL $$"] {
@@ -141,6 +159,8 @@ struct Scene {
     /// What the daemon has at rest.
     files: Vec<String>,
     threads: usize,
+    /// What the machine has at rest.
+    semaphores: Vec<i32>,
 }
 
 impl Scene {
@@ -149,12 +169,14 @@ impl Scene {
         lab.plug(&backing, "DISK")?;
         let more = format!("access-timeout = {access_timeout:?}\nidle-timeout = \"0\"\n{}", key_line()?);
         lab.start(&config("DISK", &more))?;
-        let mut scene = Scene { stand_in: StandIn::new()?, files: Vec::new(), threads: 0 };
+        let mut scene =
+            Scene { stand_in: StandIn::new()?, files: Vec::new(), threads: 0, semaphores: Vec::new() };
         assert_eq!(list("backup")?, ["hello"]);
         umount()?;
         wait::until_true("one job's thread to be left", PATIENCE, || jobs() == 1)?;
         scene.files = files();
         scene.threads = threads();
+        scene.semaphores = semaphores()?;
         Ok(scene)
     }
 
@@ -196,6 +218,9 @@ impl Scene {
             more.iter().position(|file| file == known).map(|known| more.swap_remove(known));
         }
         left.extend(more);
+        let is_new = |key: &i32| !self.semaphores.contains(key);
+        let semaphores = semaphores().unwrap_or_default();
+        left.extend(semaphores.into_iter().filter(is_new).map(|key| format!("semaphore {key:x}")));
         left.extend((threads() > self.threads).then(|| format!("{} threads", threads())));
         left
     }
@@ -222,6 +247,13 @@ fn files() -> Vec<String> {
 
 fn threads() -> usize {
     of_daemon("task").count()
+}
+
+/// The keys of System V semaphores (sysvipc(7)).
+fn semaphores() -> Outcome<Vec<i32>> {
+    let table = fs::read_to_string("/proc/sysvipc/sem")?;
+    let keys = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    Ok(keys.map(str::parse).collect::<Result<_, _>>()?)
 }
 
 /// Threads of jobs.
