@@ -42,10 +42,7 @@ impl Slot {
         let State::Mounted { in_use, since, attached, .. } = &self.state else { return };
         let (in_use, since, attached) = (in_use.clone(), *since, *attached);
         let job = shared.next_job(self.id);
-        // An image is no disk that is pulled.
-        let can_lose =
-            in_use.place.is_some() && shared.inventory.is_present(in_use.place) && !in_use.detached.read_only;
-        let disk = can_lose.then(|| in_use.detached.opened.clone());
+        let disk = in_use.can_lose(shared).then(|| in_use.detached.opened.clone());
         shared.act(Action::Unmount { job, slot: self.id, mount: in_use.detached.mount, how, disk });
         self.state = State::Unmounting { job, in_use, since, attached, how };
     }
@@ -64,11 +61,10 @@ impl Slot {
                 self.gone = Some(shared.now.monotonic);
                 let why = if how == Unmount::Expire { " after disuse" } else { "" };
                 shared.log(Level::Info, format!("{name}: unmounted{why}"));
-                let (place, opened) = (in_use.place, in_use.detached.opened);
-                if how == Unmount::Lazy && shared.inventory.is_present(place) {
-                    return self.lock_what_lingers(place, opened, 0, shared);
+                if how == Unmount::Lazy && shared.inventory.is_present(in_use.place) {
+                    return self.out_of_sight(*in_use, since, shared);
                 }
-                return self.lock(place, opened, 0, shared);
+                return self.lock(in_use.place, in_use.detached.opened, 0, shared);
             }
             UnmountResult::NotThere => return self.taken_away(*in_use, since, shared),
             UnmountResult::Marked => None,
@@ -112,19 +108,23 @@ impl Slot {
         let job = shared.next_job(self.id);
         // From the second time on the kernel is asked to close it when the last user goes.
         let deferred = attempts > 0 || !shared.inventory.is_present(place) || self.is_wanted_lazily();
-        shared.act(Action::Lock { job, opened: opened.clone(), deferred });
-        self.state = State::Locking { job, place, opened: opened.into(), attempts };
+        let asks = self.unseen(&opened).is_some_and(|in_use| in_use.can_lose(shared));
+        shared.act(Action::Lock { job, opened: opened.clone(), deferred, asks });
+        self.state = State::Locking { job, place, opened: opened.into(), attempts, asks };
     }
 
     /// A lock has ended.
     pub(super) fn locked(&mut self, job: JobId, result: LockResult, shared: &mut Shared) {
-        let State::Locking { job: ours, place, opened, attempts } = &self.state else { return };
+        let State::Locking { job: ours, place, opened, attempts, asks } = &self.state else { return };
         if *ours != job {
             return;
         }
-        let (place, opened, attempts) = (*place, (**opened).clone(), *attempts);
+        let (place, opened, attempts, asks) = (*place, (**opened).clone(), *attempts, *asks);
+        if asks {
+            self.tell_loss_unseen(&opened, &result, shared);
+        }
         let why = match result {
-            LockResult::Locked => {
+            LockResult::Locked | LockResult::LockedWithDisk | LockResult::LockedUnsaved(_) => {
                 // That it could not be locked has been told, for what has no mapping too.
                 if opened.mapping.is_some() || attempts > 0 {
                     shared.log(Level::Info, format!("{}: locked", self.config.name));

@@ -275,6 +275,10 @@ pub enum EjectResult {
 pub enum LockResult {
     /// Mapping and loop device are verified to be gone.
     Locked,
+    /// The same, and the disk was asked after by [`Action::Lock`] and was not there any more.
+    LockedWithDisk,
+    /// The same, and the disk is there, but does not keep what it was given; a sentence's end that says why.
+    LockedUnsaved(String),
     /// Somebody still holds it; the sentence says who, where that is known.
     Held(String),
     /// It failed otherwise.
@@ -338,6 +342,8 @@ pub enum Action {
         opened: Opened,
         /// Let the kernel close it when the last user goes, rather than fail.
         deferred: bool,
+        /// Ask the disk whether it has got everything: its file system was written to where nobody saw it.
+        asks: bool,
     },
     /// Something to do for a guest.
     Guest(GuestAction),

@@ -1,11 +1,14 @@
 //! What may be lost with a disk that is pulled or fails while a slot has it open: it is told in the log, in the status
 //! until the name is used again, and to whoever wanted the disk unmounted.
 
-use super::event::{Action, Level, Unmount, UnmountResult};
+use super::event::{Action, Level, LockResult, Unmount, UnmountResult};
 use super::shared::Shared;
 use super::slot::{InUse, Slot, State};
 use crate::device::DiskSeq;
-use crate::disk::Damage;
+use crate::disk::{Damage, Opened};
+
+/// What was done with a disk that is out of sight and not locked.
+const HELD: &str = "still in use";
 
 /// How a sentence ends that tells of a loss.
 const LOST: &str = ": what was written last may be lost";
@@ -15,7 +18,7 @@ impl Slot {
     pub(super) fn pulled(&mut self, disk: DiskSeq, shared: &mut Shared) {
         if self.place().is_none_or(|place| place.disk != disk) {
             // It could not be locked: that is tried again, whatever the slot has meanwhile.
-            return;
+            return self.pulled_unseen(disk, shared);
         }
         match &self.state {
             State::Preparing { job, .. } => {
@@ -34,6 +37,33 @@ impl Slot {
             // The results of the jobs under way find that it is not there.
             _ => {}
         }
+    }
+
+    /// A disk that could not be locked yet has been pulled.
+    fn pulled_unseen(&mut self, disk: DiskSeq, shared: &mut Shared) {
+        let Some(taken) = &self.taken else { return };
+        if taken.in_use.place.is_some_and(|place| place.disk == disk) {
+            let text = pulled_text(&taken.in_use, HELD);
+            match self.state {
+                State::Idle => self.tell(text, shared),
+                // It has another disk by now, of which nothing is lost.
+                _ => shared.log(Level::Error, format!("{}: {text}", self.config.name)),
+            }
+        }
+    }
+
+    /// A disk that was there when its lock began was asked whether it has got what was written to it out of sight.
+    pub(super) fn tell_loss_unseen(&mut self, opened: &Opened, result: &LockResult, shared: &mut Shared) {
+        let Some(in_use) = self.unseen(opened) else { return };
+        let text = match result {
+            LockResult::LockedUnsaved(why) => failed_text(in_use, why),
+            LockResult::LockedWithDisk => pulled_text(in_use, "being unmounted"),
+            LockResult::Held(_) | LockResult::Failed(_) if !shared.inventory.is_present(in_use.place) => {
+                pulled_text(in_use, HELD)
+            }
+            _ => return,
+        };
+        self.tell(text, shared);
     }
 
     /// Nobody has written anything.
@@ -56,8 +86,7 @@ impl Slot {
         match result {
             UnmountResult::GoneWithDisk => self.tell(pulled_text(in_use, "being unmounted"), shared),
             UnmountResult::GoneUnsaved(why) => {
-                let device = in_use.detached.opened.device.display();
-                self.tell(format!("{device} has failed while being unmounted ({why}){LOST}"), shared);
+                self.tell(failed_text(in_use, why), shared);
             }
             _ => {}
         }
@@ -92,6 +121,11 @@ impl Slot {
     pub(super) fn loss_in_words(&self) -> Option<String> {
         self.loss.as_ref().map(|loss| format!("{}: {loss}", self.config.name))
     }
+}
+
+fn failed_text(in_use: &InUse, why: &str) -> String {
+    let device = in_use.detached.opened.device.display();
+    format!("{device} has failed while being unmounted ({why}){LOST}")
 }
 
 /// What happened to a disk, and what may be lost.

@@ -7,8 +7,9 @@ use super::closing::same;
 use super::event::{Level, MountId, OnName, Unmount};
 use super::shared::Shared;
 use super::slot::{InUse, Slot, State};
+use crate::disk::Opened;
 
-/// A mount that is no longer on its name, while what is under it could not be locked.
+/// A mount that is no longer on its name, while what is under it is not locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) in_use: InUse,
@@ -71,8 +72,19 @@ impl Slot {
     pub(super) fn taken_away(&mut self, in_use: InUse, since: SystemTime, shared: &mut Shared) {
         let text = format!("{}: was unmounted, or moved away, by somebody else", self.config.name);
         shared.log(Level::Info, text);
+        self.out_of_sight(in_use, since, shared);
+    }
+
+    /// It may live on where nobody sees it.
+    pub(super) fn out_of_sight(&mut self, in_use: InUse, since: SystemTime, shared: &mut Shared) {
         self.taken = Some(Taken { in_use: in_use.clone(), since }.into());
         self.lock_what_lingers(in_use.place, in_use.detached.opened, 0, shared);
+    }
+
+    /// What is off its name, if it is that.
+    pub(super) fn unseen(&self, opened: &Opened) -> Option<&InUse> {
+        let in_use = self.taken.as_ref().map(|taken| &taken.in_use);
+        in_use.filter(|in_use| same(&in_use.detached.opened, opened))
     }
 
     /// `ours` is the mount that belongs there.

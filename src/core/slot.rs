@@ -29,6 +29,13 @@ pub(super) struct InUse {
     pub(super) spec: Option<usize>,
 }
 
+impl InUse {
+    /// Something that was written may not be on the disk, which can be asked. An image is no disk that is pulled.
+    pub(super) fn can_lose(&self, shared: &Shared) -> bool {
+        self.place.is_some() && shared.inventory.is_present(self.place) && !self.detached.read_only
+    }
+}
+
 /// Whether the config has the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Membership {
@@ -69,7 +76,14 @@ pub(super) enum State {
     /// A job tries to unmount it.
     Unmounting { job: JobId, in_use: Box<InUse>, since: SystemTime, attached: Instant, how: Unmount },
     /// Unmounted; a job closes the mapping and sees the loop device go.
-    Locking { job: JobId, place: Option<Place>, opened: Box<Opened>, attempts: u32 },
+    Locking {
+        job: JobId,
+        place: Option<Place>,
+        opened: Box<Opened>,
+        attempts: u32,
+        /// The job also finds whether the disk has got everything; it was there when it began.
+        asks: bool,
+    },
     /// Nothing is open, and a job detaches the disk from the system: nobody gets anything of it meanwhile.
     Ejecting { job: JobId, place: Place },
 }
@@ -99,7 +113,7 @@ pub(super) struct Slot {
     pub(super) gone: Option<Instant>,
     /// What somebody else has mounted over it.
     pub(super) covered: Option<String>,
-    /// The mount that somebody else took away from the name: he may bring it back.
+    /// The mount that is off the name, lazily or by somebody else: it may live on, and he may bring it back.
     pub(super) taken: Option<Box<Taken>>,
     /// What may be lost of a disk, and how, until the name is used again.
     pub(super) loss: Option<String>,
@@ -212,7 +226,8 @@ impl Slot {
                 if shared.stopping {
                     self.waiting.fail(libc::EBUSY, shared);
                 }
-                self.state = State::Locking { job, place, opened: detached.opened.into(), attempts: 0 };
+                let opened = detached.opened.into();
+                self.state = State::Locking { job, place, opened, attempts: 0, asks: false };
             }
             Ok(detached) => {
                 if let Some(image) = self.config.disks.get(spec).and_then(|spec| spec.image.as_ref()) {

@@ -107,9 +107,13 @@ impl Jobs {
         );
     }
 
-    pub(super) fn lock(self: &Arc<Self>, job: JobId, opened: Opened, deferred: bool) {
+    /// `asks`: whether the disk has got everything.
+    pub(super) fn lock(self: &Arc<Self>, job: JobId, opened: Opened, deferred: bool, asks: bool) {
         self.spawn(
-            move || Event::Locked { job, result: lock(&opened, deferred) },
+            move || {
+                let result = if asks { lock_and_ask(&opened, deferred) } else { lock(&opened, deferred) };
+                Event::Locked { job, result }
+            },
             move |why| Event::Locked { job, result: LockResult::Failed(why) },
         );
     }
@@ -198,8 +202,8 @@ impl Jobs {
         drop(prepared);
         let error = DiskError::new(ErrorKind::Busy, message);
         Err(match lock(&opened, true) {
-            LockResult::Locked => error,
             LockResult::Held(why) | LockResult::Failed(why) => error.and_left(Some(opened), &why),
+            _ => error,
         })
     }
 
@@ -315,6 +319,19 @@ pub(super) fn lock(opened: &Opened, deferred: bool) -> LockResult {
             holders::of_disk(opened)
         )),
         Err(error) => LockResult::Failed(error.message),
+    }
+}
+
+fn lock_and_ask(opened: &Opened, deferred: bool) -> LockResult {
+    // While the mapping is there, it knows what it could not write.
+    let early = disk::saved_by_others(opened);
+    match lock(opened, deferred) {
+        LockResult::Locked => match early.unwrap_or_else(|| disk::saved(opened)) {
+            Saved::Yes => LockResult::Locked,
+            Saved::Pulled => LockResult::LockedWithDisk,
+            Saved::Failed(error) => LockResult::LockedUnsaved(error.message),
+        },
+        not_locked => not_locked,
     }
 }
 

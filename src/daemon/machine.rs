@@ -112,7 +112,7 @@ impl Shell {
             Action::Unmount { job, slot, mount, how, disk } => {
                 self.jobs.unmount(job, slot, mount, how, disk);
             }
-            Action::Lock { job, opened, deferred } => self.jobs.lock(job, opened, deferred),
+            Action::Lock { job, opened, deferred, asks } => self.jobs.lock(job, opened, deferred, asks),
             Action::Eject { job, disk, sequence } => self.jobs.eject(job, disk, sequence),
             Action::Guest(action) => self.guests.act(action),
             Action::Names { shown, hidden } => self.change_names(&shown, &hidden),

@@ -165,10 +165,10 @@ fn only_open(mapping: &Mapping) -> Detached {
 fn lock_orphan(mapping: &Mapping) {
     let (opened, name) = (only_open(mapping).opened, mapping.name.clone());
     let lock = move || match jobs::lock(&opened, true) {
-        LockResult::Locked => tracing::info!("{name}, left open by an earlier run, is locked"),
         LockResult::Held(why) | LockResult::Failed(why) => {
             tracing::warn!("{name}, left open by an earlier run, could not be locked: {why}");
         }
+        _ => tracing::info!("{name}, left open by an earlier run, is locked"),
     };
     if let Err(error) = std::thread::Builder::new().name("orphan".into()).spawn(lock) {
         tracing::warn!("{}, left open by an earlier run, stays open: no thread: {error}", mapping.name);

@@ -44,7 +44,7 @@ pub use eject::{EjectError, Ejected, eject};
 pub use error::{DiskError, ErrorKind};
 pub use lock::{Closing, Locked, lock, lock_with};
 pub use prepare::{prepare, prepare_with};
-pub use saved::{Saved, saved};
+pub use saved::{Saved, saved, saved_by_others};
 
 /// Where the bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -25,8 +25,8 @@ pub enum Saved {
     Failed(DiskError),
 }
 
-/// Flushes what carried the file system, and looks whether the disk is still the one that was opened. What has been
-/// closed by somebody else meanwhile is not missed.
+/// Flushes what carried the file system, or the disk itself if the mapping has been closed, and looks whether the disk is
+/// still the one that was opened.
 pub fn saved(opened: &Opened) -> Saved {
     let flushed = flush(opened);
     let deadline = Instant::now() + MOMENT;
@@ -40,18 +40,36 @@ pub fn saved(opened: &Opened) -> Saved {
     }
 }
 
+/// The same of what others have unmounted; `None` while it lives on for somebody.
+pub fn saved_by_others(opened: &Opened) -> Option<Saved> {
+    let is_alive =
+        carrier(opened).is_ok_and(|node| node.is_some_and(|node| node.is_claimed().unwrap_or(false)));
+    (!is_alive).then(|| saved(opened))
+}
+
 /// An error that the kernel met when it wrote, and told nobody, comes out here too (lib/errseq.c).
 fn flush(opened: &Opened) -> Result<(), DiskError> {
-    let mapping = opened.mapping.as_ref().map(|name| Path::new("/dev/mapper").join(name));
-    let path = mapping.as_deref().unwrap_or(&opened.device);
-    let node = match Node::open(path) {
-        Ok(node) if node.devnum == opened.devnum => node,
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind == ErrorKind::Absent => return Ok(()),
-        Err(error) => return Err(error),
+    let node = match carrier(opened)? {
+        Some(node) => node,
+        None => match Disk::open(&opened.device, opened.disk_sequence, &[]) {
+            Ok(disk) => disk.node,
+            // Whether it was pulled is looked at by itself.
+            Err(error) if error.kind == ErrorKind::Absent => return Ok(()),
+            Err(error) => return Err(error),
+        },
     };
-    node.flush()
-        .map_err(|error| DiskError::system(format_args!("{} cannot be flushed", path.display()), &error))
+    let what = format_args!("{} cannot be flushed", node.path.display()).to_string();
+    node.flush().map_err(|error| DiskError::system(what, &error))
+}
+
+/// The block device that carried the file system; `None` if a mapping has been closed.
+fn carrier(opened: &Opened) -> Result<Option<Node>, DiskError> {
+    let mapping = opened.mapping.as_ref().map(|name| Path::new("/dev/mapper").join(name));
+    match Node::open(mapping.as_deref().unwrap_or(&opened.device)) {
+        Ok(node) => Ok((node.devnum == opened.devnum).then_some(node)),
+        Err(error) if error.kind == ErrorKind::Absent => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn is_pulled(opened: &Opened) -> bool {

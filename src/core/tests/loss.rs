@@ -166,6 +166,7 @@ fn a_held_disk_that_is_pulled_takes_nothing_from_the_disk_that_is_mounted_now() 
     mount(&mut world);
     world.pull(far);
     assert!(world.jobs.is_empty() && world.mounted.contains_key(&A), "{:?}", world.jobs);
+    assert_eq!(said(&world, "may be lost"), 1, "of the other disk");
     assert!(!error(&world).contains("may be lost"), "{}", error(&world));
 }
 
@@ -208,4 +209,84 @@ fn what_cannot_be_lost_is_not_asked_for() {
         let is_asked = asks(world.send(Event::Tick));
         assert_eq!(is_asked, slot == A && !read_only, "{slot:?} {read_only}");
     }
+}
+
+/// A world in which a is out of sight, by us or by somebody else, and its lock is under way.
+fn out_of_sight(lazily: bool) -> (World, DiskSeq) {
+    let (mut world, disk) = mounted();
+    if lazily {
+        world.umount("a", Wish::LockedLater, false);
+        world.pass(Duration::ZERO);
+        world.end_job(only_job(&world), None);
+    } else {
+        world.mounted.clear();
+        world.report_mounts();
+    }
+    assert!(matches!(world.jobs[&only_job(&world)].1, Job::Lock(_)));
+    (world, disk)
+}
+
+#[test]
+fn a_disk_that_is_pulled_while_it_is_used_out_of_sight_is_told_of_once() {
+    let said_held =
+        |world: &World| said(world, "was pulled while still in use: what was written last may be lost");
+    for (lazily, lock_ends_first) in [(true, true), (true, false), (false, true), (false, false)] {
+        let (mut world, disk) = out_of_sight(lazily);
+        if lock_ends_first {
+            world.end_job(only_job(&world), Some(ErrorKind::Busy));
+            world.pull(disk);
+        } else {
+            world.pull(disk);
+            assert_eq!(said_held(&world), 0, "perhaps it has everything");
+            world.end_job(only_job(&world), Some(ErrorKind::Busy));
+        }
+        assert_eq!(said_held(&world), 1);
+        world.pass(Duration::from_secs(1));
+        world.end_job(only_job(&world), Some(ErrorKind::Busy));
+        world.pass(Duration::from_secs(2));
+        world.end_job(only_job(&world), None);
+        assert_eq!(said_held(&world), 1);
+        assert!(world.open.is_empty() && error(&world).contains("may be lost"), "{}", error(&world));
+    }
+}
+
+#[test]
+fn a_disk_that_has_not_got_what_was_written_out_of_sight_is_told_of_when_it_is_locked() {
+    for lazily in [true, false] {
+        for (end, words) in
+            [(ErrorKind::Absent, SAID), (ErrorKind::Damaged, "has failed while being unmounted")]
+        {
+            let (mut world, _) = out_of_sight(lazily);
+            world.end_job(only_job(&world), Some(end));
+            assert!(world.open.is_empty() && error(&world).contains(words), "{}", error(&world));
+        }
+    }
+}
+
+#[test]
+fn a_lock_asks_the_disk_of_what_was_written_out_of_sight_only() {
+    let asks = |actions: Vec<Action>| {
+        let mut asked = actions.into_iter().filter_map(|action| match action {
+            Action::Lock { asks, .. } => Some(asks),
+            _ => None,
+        });
+        asked.next().expect("it is locked")
+    };
+    for read_only in [false, true] {
+        let (mut world, _) = mounted();
+        if read_only {
+            world.broken.insert(A);
+            world.report_mounts();
+        }
+        let read = world.instant();
+        world.mounted.clear();
+        assert_eq!(asks(world.send(Event::Mounts { read, on: Vec::new() })), !read_only);
+    }
+    let (mut world, _) = mounted();
+    world.umount("a", Wish::Locked, false);
+    world.pass(Duration::ZERO);
+    let job = only_job(&world);
+    world.jobs.clear();
+    world.mounted.clear();
+    assert!(!asks(world.send(Event::Unmounted { job, result: UnmountResult::Gone })), "it was asked already");
 }

@@ -395,9 +395,13 @@ impl World {
                 let is_left = mapping.as_ref().is_some_and(|mapping| self.open[mapping].is_left);
                 let result = match error {
                     _ if !is_left && is_elsewhere => LockResult::Held("mounted elsewhere".into()),
-                    None => {
+                    None | Some(ErrorKind::Absent | ErrorKind::Damaged) => {
                         self.open.remove(&mapping.unwrap());
-                        LockResult::Locked
+                        match error {
+                            Some(ErrorKind::Absent) => LockResult::LockedWithDisk,
+                            Some(_) => LockResult::LockedUnsaved("input/output error".into()),
+                            None => LockResult::Locked,
+                        }
                     }
                     Some(ErrorKind::Busy) => LockResult::Held("somebody has it".into()),
                     Some(_) => LockResult::Failed("it failed".into()),

@@ -90,6 +90,7 @@ pub(crate) const PULLS_LONG: &[Scenario] = scenarios![
     midway::pulled_while_unmounted_after_disuse_it_is_said_what_may_be_lost,
     midway::pulled_while_everything_ends_whoever_ends_it_is_told_what_may_be_lost,
     midway::pulled_while_the_root_of_a_killed_daemon_is_unmounted_it_is_said_what_may_be_lost,
+    pulls::pulled_while_used_out_of_sight_it_is_said_what_may_be_lost,
     pulls::replugged_plain_disk_works_while_a_process_still_holds_what_it_was,
     pulls::replugged_encrypted_xfs_works_while_a_process_still_holds_what_it_was,
     pulls::replugged_xfs_works_while_a_process_still_holds_what_it_was,

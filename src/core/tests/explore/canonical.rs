@@ -214,7 +214,8 @@ impl View<'_> {
                 self.how(*how);
                 Some(*job)
             }
-            State::Locking { job, place, opened, attempts } => {
+            // What is asked decides only what is told.
+            State::Locking { job, place, opened, attempts, asks: _ } => {
                 self.put(5);
                 self.place(*place);
                 self.opened(opened);

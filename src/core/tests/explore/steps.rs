@@ -191,7 +191,7 @@ fn ends(world: &World, slot: SlotId, work: &Job) -> Vec<End> {
             ends
         }
         Job::Attach(_) => also(&[ErrorKind::Other]),
-        // Marked, busy, failed, gone with its disk: see `World::end_job`. Gone and not saved decides nothing else.
+        // Marked, busy, failed, gone with its disk: see `World::end_job`. Gone or locked and not saved decides nothing else.
         Job::Unmount(_, Unmount::Expire) => {
             also(&[ErrorKind::Io, ErrorKind::Busy, ErrorKind::Other, ErrorKind::Absent])
         }

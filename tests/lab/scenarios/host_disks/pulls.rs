@@ -132,6 +132,24 @@ pub(super) fn pulled_while_written_the_writer_gets_an_error_and_the_name_is_free
     Ok(())
 }
 
+pub(super) fn pulled_while_used_out_of_sight_it_is_said_what_may_be_lost(lab: &mut Lab) -> Outcome {
+    let backing = locked(lab, "first")?;
+    let disk = lab.plug(&backing, "FIRST")?;
+    lab.start(&config("FIRST", &key_line()?))?;
+    let mut file = File::create(name("backup").join("written"))?;
+    Program::new(daemon::BINARY).args(["umount", "--lazy", "backup"]).ok()?;
+    file.write_all(b"unseen")?;
+    lab.pull(&disk)?;
+    let lost = "was pulled while still in use: what was written last may be lost";
+    wait::until_true("the loss to be told", PATIENCE, || {
+        status_of("backup").is_ok_and(|status| status["error"].to_string().contains(lost))
+    })?;
+    drop(file);
+    nothing_is_left()?;
+    assert_eq!(daemon::log_text().matches("may be lost").count(), 1, "{}", daemon::log_text());
+    Ok(())
+}
+
 pub(super) fn replugged_disk_works_while_a_process_still_holds_what_it_was(lab: &mut Lab) -> Outcome {
     let backing = locked(lab, "first")?;
     let disk = lab.plug(&backing, "FIRST")?;
