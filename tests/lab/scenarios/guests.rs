@@ -9,14 +9,18 @@ mod usb;
 use std::fs;
 use std::path::Path;
 
+use rustix::io::Errno;
 use serde_json::Value;
 
 use super::facts::guests as fact;
 use super::{Scenario, scenarios};
 use crate::Outcome;
 use crate::daemon::MOUNTPOINT;
+use crate::disks::Recipe;
 use crate::gadget::{Claims, Gadget};
-use crate::hypervisor::{LONG, live};
+use crate::hypervisor::{self, LONG, live};
+use crate::lab::Lab;
+use crate::qmp::Plugged;
 use crate::wait;
 
 /// What becomes of devices and guests.
@@ -63,6 +67,30 @@ fn config(tables: &str) -> String {
     format!("mountpoint = {MOUNTPOINT:?}\n{tables}\n")
 }
 
+/// Makes a disk and plugs it in.
+fn plug_new(lab: &mut Lab, recipe: &Recipe, serial: &str) -> Outcome<Plugged> {
+    let backing = lab.disk(recipe)?;
+    lab.plug(&backing, serial)
+}
+
+/// Gives a disk to a guest without the program under test.
+fn give_by_virsh(guest: &str, disk: &Plugged, target: &str) -> Outcome {
+    let xml = format!(
+        "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='{}'/>\
+         <target dev='{target}' bus='usb'/></disk>",
+        disk.devnode.display()
+    );
+    let attached = hypervisor::attach(guest, &xml)?;
+    assert_eq!(attached.code, Some(0), "{attached:?}");
+    Ok(())
+}
+
+/// Enters a mount.
+fn enter(mount: &str) -> Result<(), Errno> {
+    let entered = fs::read_dir(Path::new(MOUNTPOINT).join(mount));
+    entered.map(drop).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
 /// The objects of a guest's devices in `status.json` whose id has this in it. What is pulled and not yet released has
 /// one, beside that of the line of the config.
 fn devices_of(guest: &str, id: &str) -> Outcome<Vec<Value>> {
@@ -78,6 +106,12 @@ fn guest_of(name: &str) -> Outcome<Value> {
     let guests = status["guests"].as_array().ok_or("status.json has no guests")?;
     let found = guests.iter().find(|entry| entry["name"] == name);
     Ok(found.ok_or_else(|| format!("{name} is not in status.json"))?.clone())
+}
+
+fn wait_until_running(guest: &str) -> Outcome {
+    wait::until_true(&format!("{guest} to be known"), LONG, || {
+        guest_of(guest).is_ok_and(|guest| guest["state"] == "running")
+    })
 }
 
 /// Waits for what status says of a guest's device.

@@ -1,6 +1,6 @@
 //! What people attach and detach with commands.
 
-use super::{config, line, ours, port_of, wait_for, wait_for_ours};
+use super::{config, line, ours, plug_new, port_of, wait_for, wait_for_ours};
 use crate::Outcome;
 use crate::daemon::BINARY;
 use crate::disks::Recipe;
@@ -14,8 +14,7 @@ pub(in super::super) fn unlisted_device_is_attached_to_a_named_guest_by_each_of_
     lab: &mut Lab,
 ) -> Outcome {
     hypervisor::boot("guest1", Kind::Grants)?;
-    let backing = lab.disk(&Recipe::empty())?;
-    let disk = lab.plug(&backing, "UNLISTED")?;
+    let disk = plug_new(lab, &Recipe::empty(), "UNLISTED")?;
     let _gadget = line(0, 1, "HAND")?;
     let port = wait::until("the port of the device", PATIENCE, || port_of("HAND"))?;
     lab.start(&config("[mounts.backup]\ndisks = [\"ANOTHER\"]"))?;

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use super::{config, guest_of, ours, wait_for, wait_for_ours, wait_for_reason};
+use super::{
+    config, enter, give_by_virsh, ours, plug_new, wait_for, wait_for_ours, wait_for_reason,
+    wait_until_running,
+};
 use rustix::io::Errno;
 
 use crate::Outcome;
-use crate::daemon::MOUNTPOINT;
 use crate::disks::{Filesystem, Recipe};
 use crate::hypervisor::{self, Kind, LONG, live, persistent};
 use crate::lab::Lab;
@@ -20,8 +22,7 @@ pub(in super::super) fn disks_go_to_virtio_scsi_and_usb(lab: &mut Lab) -> Outcom
     hypervisor::boot("modern", Kind::Modern)?;
     hypervisor::boot("plain", Kind::Silent)?;
     for serial in ["VIRTIO", "SCSI", "USB"] {
-        let backing = lab.disk(&Recipe::empty())?;
-        lab.plug(&backing, serial)?;
+        plug_new(lab, &Recipe::empty(), serial)?;
     }
     let before = persistent("modern")?;
     lab.start(&config(
@@ -56,8 +57,7 @@ pub(in super::super) fn disk_without_a_free_port_or_target_waits_and_says_so(lab
     assert_eq!(attached.code, Some(0), "{attached:?}");
     let mut plugged = Vec::new();
     for serial in ["FIRST", "SECOND", "TAKEN"] {
-        let backing = lab.disk(&Recipe::empty())?;
-        plugged.push(lab.plug(&backing, serial)?);
+        plugged.push(plug_new(lab, &Recipe::empty(), serial)?);
     }
     lab.start(&config(
         "[guests.narrow]\ndisks = [\"FIRST\", { id = \"SECOND\", target = \"vda\", readonly = true }, \
@@ -120,8 +120,7 @@ pub(in super::super) fn disk_that_is_mounted_on_the_host_is_refused_until_it_is_
     lab: &mut Lab,
 ) -> Outcome {
     hypervisor::boot("guest1", Kind::Silent)?;
-    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
-    let disk = lab.plug(&backing, "DISK")?;
+    let disk = plug_new(lab, &Recipe::plain(Filesystem::Ext4), "DISK")?;
     let place = Path::new("/mnt/lab-held");
     fs::create_dir_all(place)?;
     Program::new("mount").arg(&disk.devnode).arg(place).ok()?;
@@ -136,15 +135,8 @@ pub(in super::super) fn disk_that_is_mounted_on_the_host_is_refused_until_it_is_
 pub(in super::super) fn disk_that_another_guest_has_is_refused(lab: &mut Lab) -> Outcome {
     hypervisor::boot("guest1", Kind::Silent)?;
     hypervisor::boot("other", Kind::Silent)?;
-    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
-    let disk = lab.plug(&backing, "DISK")?;
-    let xml = format!(
-        "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='{}'/>\
-         <target dev='sdc' bus='usb'/></disk>",
-        disk.devnode.display()
-    );
-    let attached = hypervisor::attach("other", &xml)?;
-    assert_eq!(attached.code, Some(0), "{attached:?}");
+    let disk = plug_new(lab, &Recipe::plain(Filesystem::Ext4), "DISK")?;
+    give_by_virsh("other", &disk, "sdc")?;
     lab.start(&config(ONE))?;
     let refused = wait_for_reason("guest1", "DISK", "other")?;
     assert_ne!(refused["state"], "attached");
@@ -157,22 +149,11 @@ pub(in super::super) fn disk_that_a_guest_has_is_not_mounted_until_it_is_given_b
     lab: &mut Lab,
 ) -> Outcome {
     hypervisor::boot("other", Kind::Silent)?;
-    let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
-    let disk = lab.plug(&backing, "DISK")?;
-    let xml = format!(
-        "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='{}'/>\
-         <target dev='sdc' bus='usb'/></disk>",
-        disk.devnode.display()
-    );
-    let attached = hypervisor::attach("other", &xml)?;
-    assert_eq!(attached.code, Some(0), "{attached:?}");
+    let disk = plug_new(lab, &Recipe::plain(Filesystem::Ext4), "DISK")?;
+    give_by_virsh("other", &disk, "sdc")?;
     lab.start(&config("[mounts.backup]\ndisks = [\"DISK\"]\n[guests.other]\nusb = [\"1209:0001\"]"))?;
-    wait::until_true("the guest to be known", LONG, || {
-        guest_of("other").is_ok_and(|guest| guest["state"] == "running")
-    })?;
-    let backup = Path::new(MOUNTPOINT).join("backup");
-    let error = fs::read_dir(&backup).err().and_then(|error| error.raw_os_error());
-    assert_eq!(error, Some(Errno::BUSY.raw_os_error()));
+    wait_until_running("other")?;
+    assert_eq!(enter("backup"), Err(Errno::BUSY));
     hypervisor::virsh(["detach-disk", "other", "sdc", "--live"])?;
-    wait::until_true("the disk to be mounted", LONG, || fs::read_dir(&backup).is_ok())
+    wait::until_true("the disk to be mounted", LONG, || enter("backup").is_ok())
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::{config, line, ours, port_of, wait_for, wait_for_ours, wait_for_reason};
+use super::{config, enter, line, ours, plug_new, port_of, wait_for, wait_for_ours, wait_for_reason};
 use crate::Outcome;
-use crate::daemon::{BINARY, MOUNTPOINT};
+use crate::daemon::BINARY;
 use crate::disks::{Filesystem, Recipe};
 use crate::hypervisor::{self, Kind, live, persistent};
 use crate::lab::Lab;
@@ -126,14 +126,13 @@ pub(in super::super) fn device_with_a_disk_that_the_host_uses_stays_there(lab: &
     let place = Path::new("/mnt/lab-held");
     fs::create_dir_all(place)?;
     for serial in ["CONFIGURED", "BYHAND"] {
-        let backing = lab.disk(&Recipe::plain(Filesystem::Ext4))?;
-        let disk = lab.plug(&backing, serial)?;
+        let disk = plug_new(lab, &Recipe::plain(Filesystem::Ext4), serial)?;
         if serial == "BYHAND" {
             Program::new("mount").arg(&disk.devnode).arg(place).ok()?;
         }
     }
     lab.start(&config("[mounts.backup]\ndisks = [\"CONFIGURED\"]\n[guests.guest1]\nusb = [\"46f4:0001\"]"))?;
-    fs::read_dir(Path::new(MOUNTPOINT).join("backup"))?;
+    enter("backup")?;
     wait_for_reason("guest1", "46f4:0001", "is mounted at /mnt/lab-held")?;
     wait_for_reason("guest1", "46f4:0001", "the mount backup has")?;
     assert_eq!(ours("guest1"), 0);
@@ -142,7 +141,7 @@ pub(in super::super) fn device_with_a_disk_that_the_host_uses_stays_there(lab: &
     wait_for_reason("guest1", "46f4:0001", "is for the mount backup")?;
     Program::new("umount").arg(place).ok()?;
     has("guest1", "BYHAND")?;
-    fs::read_dir(Path::new(MOUNTPOINT).join("backup"))?;
+    enter("backup")?;
     assert_eq!(ours("guest1"), 1);
     Ok(())
 }
