@@ -4,6 +4,7 @@
 mod explore;
 mod guest_random;
 mod guests;
+mod hands;
 mod hangs;
 mod hypervisor;
 mod leaving;
