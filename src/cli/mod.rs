@@ -23,6 +23,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::DEFAULT_FILE as CONFIG;
 use crate::daemon::{self, Daemon, End, LogTarget};
 use crate::fuse::{READ_CALLER, RootAttributes, read_caller};
+#[cfg(feature = "libvirt")]
+use crate::guests::ATTACH_FOR_DAEMON;
 use config_file::ConfigFile;
 
 /// Why a user's mount is refused.
@@ -87,6 +89,10 @@ enum Command {
         /// Where it begins
         address: u64,
     },
+    /// Attach a device to a guest; run by the daemon
+    #[cfg(feature = "libvirt")]
+    #[command(name = ATTACH_FOR_DAEMON, hide = true)]
+    AttachForDaemon,
     /// Print udev's properties for the device that its rule is at; run by udev
     #[command(name = udev_rule::COMMAND, hide = true)]
     UdevRule {
@@ -138,6 +144,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Command::ReadCaller { thread, address } => {
             read_caller(thread, address).map_err(|error| format!("cannot read it: {error}"))
         }
+        #[cfg(feature = "libvirt")]
+        Command::AttachForDaemon => daemon::attach_for_daemon(),
         Command::UdevRule { config } => udev_rule::properties(&config),
         Command::Umount(umount) => leave::umount(umount),
         Command::Eject(eject) => leave::eject(eject),

@@ -1,14 +1,11 @@
-//! Wires the core to libvirt's edge, and the edge to what the host knows of its devices. Without guests nothing of this
-//! is started.
+//! Wires the core to libvirt's edge. Without guests nothing of this is started.
 
 use std::sync::Arc;
 
 use super::Message;
 use super::turns::Turns;
 use crate::core::Event;
-use crate::device::usb_id_at;
-use crate::disk;
-use crate::guests::{self, GuestAction, GuestEvent, NewDevice};
+use crate::guests::{self, GuestAction, GuestEvent};
 
 /// The way to libvirt.
 pub(super) struct Guests {
@@ -30,7 +27,7 @@ impl Guests {
         }
         let events = self.events.clone();
         let report = Arc::new(move |event| tell(&events, event));
-        match guests::Guests::start(&self.uri, Arc::new(claim), report) {
+        match guests::Guests::start(&self.uri, report) {
             Ok(edge) => self.edge = Some(edge),
             Err(error) => {
                 let why = format!("cannot start a thread for libvirt: {error}");
@@ -56,26 +53,4 @@ impl Guests {
 
 fn tell(events: &Turns<Message>, event: GuestEvent) {
     events.bring(Message::Event(Event::Guest(event)));
-}
-
-/// A device of the host is the one that udev has told of, and its disks are free and stay so.
-fn claim(device: &NewDevice) -> Result<Box<dyn Send>, String> {
-    let disks = match device {
-        NewDevice::Disk { node, diskseq, .. } => &[(node.clone(), *diskseq)][..],
-        NewDevice::Usb { bus, address, id, disks, .. } => {
-            match usb_id_at(*bus, *address) {
-                Some(found) if found == *id => {}
-                Some(other) => {
-                    return Err(format!("device {address} on USB bus {bus} is {other} by now, and was {id}"));
-                }
-                None => return Err(format!("{id} is no longer device {address} on USB bus {bus}")),
-            }
-            disks
-        }
-    };
-    let claims = disks.iter().map(|(node, sequence)| disk::claim(node, *sequence));
-    match claims.collect::<Result<Vec<_>, _>>() {
-        Ok(claims) => Ok(Box::new(claims)),
-        Err(error) => Err(error.message),
-    }
 }

@@ -1,6 +1,8 @@
 //! The daemon: threads and channels that wire the edges to the core, nothing else. The edges report to the core as
 //! events; it takes them one at a time, on the thread of whoever brings one.
 
+#[cfg(feature = "libvirt")]
+mod claim;
 mod guests;
 mod jobs;
 mod log;
@@ -37,6 +39,8 @@ use reloads::Reloads;
 use timer::Timer;
 use turns::Turns;
 
+#[cfg(feature = "libvirt")]
+pub use claim::attach_for_daemon;
 pub use log::{LogTarget, Logging, start_logging};
 
 /// Why the daemon cannot start. Nothing is left behind when it cannot.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Why a string is not the identity it should be.
@@ -139,7 +140,7 @@ impl PortPath {
 }
 
 /// Vendor and product of a USB device, `051d:0002`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UsbId {
     /// idVendor
     pub vendor: u16,

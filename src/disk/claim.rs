@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::node::{Disk, Node, partitions_of};
-use super::{DiskError, ErrorKind, busy, image};
+use super::{DiskError, ErrorKind, busy, image, virtual_machines};
 
 /// Holds a disk: until it is dropped nothing on the host can mount it, map it or make it swap, nor a partition of it.
 #[derive(Debug)]
@@ -16,17 +16,18 @@ pub struct Claim {
     _exclusive: File,
 }
 
-/// Claims the disk that udev showed as `path` with this DISKSEQ.
+/// Claims the disk that udev showed as `path` with this DISKSEQ, for the virtual machine of this name.
 ///
 /// # Errors
 /// [`ErrorKind::Absent`] if it was unplugged; [`ErrorKind::Busy`], with who, if it or a partition of it is mounted, has
-/// a mapping, RAID or loop device on it, is swap, or is open exclusively.
-pub fn claim(path: &Path, sequence: u64) -> Result<Claim, DiskError> {
+/// a mapping, RAID or loop device on it, is swap, is open exclusively, or in another virtual machine.
+pub fn claim(path: &Path, sequence: u64, machine: &str) -> Result<Claim, DiskError> {
     let disk = Disk::open(path, sequence, &[])?;
     let exclusive = open_exclusively(path).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::BUSY) => DiskError::new(ErrorKind::Busy, who(&disk.node)),
         _ => DiskError::system(format_args!("Cannot open {}", path.display()), &error),
     })?;
+    virtual_machines::refuse_if_open(&disk.node, Some(machine))?;
     // A loop device opens what is under it like any program.
     match loop_device_on(&disk.node)? {
         Some(refusal) => Err(DiskError::new(ErrorKind::Busy, refusal)),

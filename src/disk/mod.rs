@@ -29,6 +29,7 @@ mod program;
 mod saved;
 mod unlock;
 pub mod unmount;
+mod virtual_machines;
 mod xfs;
 
 use std::os::fd::OwnedFd;

@@ -8,7 +8,7 @@ use super::fscontext::{self, Detached};
 use super::node::{Disk, Node};
 use super::options::{self, Options};
 use super::unlock::{self, Unlocked};
-use super::{DiskError, ErrorKind, Opened, Order, Prepared, Source, busy, damage, image};
+use super::{DiskError, ErrorKind, Opened, Order, Prepared, Source, busy, damage, image, virtual_machines};
 
 /// Makes a disk ready: opens and checks it, finds what is on it, unlocks it if it is encrypted, and mounts it where
 /// nobody sees it. Blocks, for an argon2 key for many seconds; runs no program for a disk that is not encrypted. After
@@ -143,6 +143,8 @@ impl Job<'_> {
             let message = format!("{} {}", node.path.display(), busy::holder(node));
             return Err(DiskError::new(ErrorKind::Busy, message));
         }
+        // Of an encrypted disk this comes late, but now the mapping claims the disk.
+        virtual_machines::refuse_if_open(&self.disk.node, None)?;
         let is_protected = node.is_read_only()?;
         let mut notes = Vec::new();
         if is_protected && !self.options.read_only {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::device::{GuestName, UsbId};
 
 /// Numbers a piece of work that was asked for; its [`GuestEvent::Done`] carries it back.
@@ -62,7 +64,7 @@ pub enum LiveKind {
 pub const ALIAS_PREFIX: &str = "ua-mydisks-";
 
 /// The bus of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Bus {
     /// `vd*`
     Virtio,
@@ -72,8 +74,19 @@ pub enum Bus {
     Usb,
 }
 
+/// A device to attach, to whom, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Of libvirt.
+    pub uri: String,
+    /// A [`GuestName`].
+    pub guest: String,
+    /// What.
+    pub device: NewDevice,
+}
+
 /// A device to attach, live.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NewDevice {
     /// A whole disk, as a block device.
     Disk {

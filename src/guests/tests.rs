@@ -6,15 +6,18 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, unbounded};
 
 use super::libvirt::Power;
-use super::{Bus, GuestAction, GuestEvent, Guests, NewDevice, Ticket};
+use super::{Attach, Bus, GuestAction, GuestEvent, Guests, NewDevice, Ticket, attach};
 
 /// Long enough for every machine; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(uri: &str, claim: fn() -> Result<(), String>) -> (Guests, Receiver<GuestEvent>) {
     let (told, events) = unbounded();
-    let claim = Arc::new(move |_: &NewDevice| claim().map(|()| Box::new(()) as Box<dyn Send>));
-    let guests = Guests::start(uri, claim, Arc::new(move |event| drop(told.send(event)))).unwrap();
+    let attach = Arc::new(move |order: &Attach| {
+        let claim = move |_: &Attach| claim().map(|()| Box::new(()) as Box<dyn Send>);
+        attach::attach(order, &claim, || true, drop)
+    });
+    let guests = Guests::start_with(uri, attach, Arc::new(move |event| drop(told.send(event)))).unwrap();
     (guests, events)
 }
 

@@ -45,16 +45,24 @@ unsafe impl Sync for Connection {}
 impl Connection {
     /// Connects, without end if the daemon there accepts and then says nothing.
     pub(in crate::guests) fn open(uri: &str) -> Result<Self, Error> {
+        let connection = Self::open_to_wait(uri)?;
+        // Drivers within the process have none: that is no error of this connection.
+        // SAFETY: an open connection.
+        let _ = unsafe {
+            (connection.library.virConnectSetKeepAlive)(connection.raw(), KEEPALIVE.0, KEEPALIVE.1)
+        };
+        Ok(connection)
+    }
+
+    /// The same without keepalive: a call on it is given up only when the daemon there has ended, and so cannot do later
+    /// what it was asked for.
+    pub(in crate::guests) fn open_to_wait(uri: &str) -> Result<Self, Error> {
         let library = library::library()?;
         let uri = c_string(uri)?;
         // SAFETY: a C string that outlives the call.
         let raw = unsafe { (library.virConnectOpen)(uri.as_ptr()) };
         let raw = NonNull::new(raw).ok_or_else(|| library.last_error())?;
-        let connection = Self { library, raw };
-        // Drivers within the process have none: that is no error of this connection.
-        // SAFETY: an open connection.
-        let _ = unsafe { (library.virConnectSetKeepAlive)(connection.raw(), KEEPALIVE.0, KEEPALIVE.1) };
-        Ok(connection)
+        Ok(Self { library, raw })
     }
 
     /// False once the daemon has gone or has not answered in time. Asks nobody.

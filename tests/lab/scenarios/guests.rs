@@ -4,6 +4,7 @@ mod by_hand;
 mod disks;
 mod hangs;
 mod life;
+mod restart;
 mod usb;
 
 use std::fs;
@@ -46,6 +47,8 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     life::killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached,
     hangs::stopped_libvirtd_delays_no_mount_and_no_status,
     hangs::frozen_guest_delays_no_mount_and_no_other_guest,
+    restart::disk_that_is_on_its_way_to_a_frozen_guest_when_the_daemon_is_killed_is_not_mounted,
+    restart::disk_that_a_guest_has_is_not_mounted_while_libvirt_does_not_answer,
 ];
 
 /// The same, and not in the time of `make test`.
@@ -101,11 +104,20 @@ fn devices_of(guest: &str, id: &str) -> Outcome<Vec<Value>> {
 }
 
 fn guest_of(name: &str) -> Outcome<Value> {
+    status_of("guests", name)
+}
+
+fn status_of(list: &str, name: &str) -> Outcome<Value> {
     let status: Value =
         serde_json::from_slice(&fs::read(Path::new(MOUNTPOINT).join(".status/status.json"))?)?;
-    let guests = status["guests"].as_array().ok_or("status.json has no guests")?;
-    let found = guests.iter().find(|entry| entry["name"] == name);
+    let entries = status[list].as_array().ok_or_else(|| format!("status.json has no {list}"))?;
+    let found = entries.iter().find(|entry| entry["name"] == name);
     Ok(found.ok_or_else(|| format!("{name} is not in status.json"))?.clone())
+}
+
+/// The reason that status gives for a mount.
+fn status_error(mount: &str) -> Outcome<String> {
+    Ok(status_of("mounts", mount)?["error"].as_str().unwrap_or_default().to_owned())
 }
 
 fn wait_until_running(guest: &str) -> Outcome {
