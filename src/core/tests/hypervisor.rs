@@ -2,12 +2,13 @@
 //! fails after it was done, calls that do not come back, guests that restart meanwhile. It checks what it is asked for.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::world::{Open, World};
-use crate::core::Event;
+use super::world::{Job, Open, World, disk_of};
+use crate::core::{Core, Event, JobId, Now, SlotId};
 use crate::device::{Disk, DiskSeq, GuestName, UsbDevice};
-use crate::guests::{Domain, GuestAction, GuestEvent, Live, LiveDevice, LiveKind, NewDevice, Ticket};
+use crate::guests::{Bus, Domain, GuestAction, GuestEvent, Live, LiveDevice, LiveKind, NewDevice, Ticket};
 
 /// What a guest has been asked for, and has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(super) struct Hypervisor {
     /// Looks that were asked for without work.
     pub(super) looks: Vec<String>,
     pub(super) usb: BTreeMap<(u16, u16), UsbDevice>,
+    /// Attaches of a daemon that is dead. Who does them holds a claim on the disk, as the living one's.
+    pub(super) orphans: Vec<(String, NewDevice)>,
     runs: u32,
     /// How many attaches and detaches were asked for.
     pub(super) asked: u32,
@@ -69,7 +72,7 @@ impl Hypervisor {
                 return;
             }
             GuestAction::Attach { ticket, guest, device } => {
-                self.check_attach(device, disks, open);
+                self.check_attach(guest, device, disks, open);
                 (*ticket, guest.clone(), Piece::Attach(device.clone()))
             }
             GuestAction::Detach { ticket, guest, alias } => {
@@ -87,6 +90,7 @@ impl Hypervisor {
 
     fn check_attach(
         &self,
+        guest: &GuestName,
         device: &NewDevice,
         disks: &BTreeMap<DiskSeq, Disk>,
         open: &BTreeMap<String, Open>,
@@ -97,12 +101,20 @@ impl Hypervisor {
             .any(|(_, piece)| matches!(piece, Piece::Attach(other) if same(other, device)));
         assert!(!under_way, "attached to two guests at once: {device:?}");
         match device {
-            NewDevice::Disk { node, diskseq, target, .. } => {
+            NewDevice::Disk { node, diskseq, target, bus, .. } => {
                 let seq = DiskSeq(*diskseq);
                 assert_eq!(&disks[&seq].node.devnode, node);
                 assert!(open.values().all(|open| open.disk != Some(seq)), "open on the host: {device:?}");
                 assert!(self.holders(node).is_empty(), "{device:?} is with {:?}", self.holders(node));
-                assert!(target.starts_with("vd") || target.starts_with("sd"));
+                let live = self.domains[guest.as_str()].as_ref().expect("it runs");
+                let expected = match target.get(..2) {
+                    Some("vd") => Bus::Virtio,
+                    Some("sd") if live.has_scsi => Bus::Scsi,
+                    Some("sd") => Bus::Usb,
+                    _ => panic!("what is {target}?"),
+                };
+                assert_eq!(*bus, expected);
+                assert!(!live.devices.iter().any(|device| is_at(device, target)), "{target} is taken");
             }
             NewDevice::Usb { bus, address, id, disks: on_it, .. } => {
                 let present = &self.usb[&(*bus, *address)];
@@ -114,18 +126,34 @@ impl Hypervisor {
         }
     }
 
-    /// What must hold after every event: nothing that is open on the host is with a guest.
+    /// What must hold after every event: nothing that is open on the host is with a guest, or on its way there.
     pub(super) fn check(&self, open: &BTreeMap<String, Open>) {
         for seq in open.values().filter_map(|open| open.disk) {
-            let alias = format!("ua-mydisks-disk-{}", seq.0);
-            let with =
-                |live: &Live| live.devices.iter().any(|device| device.alias.as_deref() == Some(&alias));
-            assert!(!self.domains.values().flatten().any(with), "{alias} is open on the host");
+            let aliases = ["disk", "hand-disk"].map(|kind| format!("ua-mydisks-{kind}-{}", seq.0));
+            let is_it = |device: &LiveDevice| device.alias.as_ref().is_some_and(|own| aliases.contains(own));
+            let with = |live: &Live| live.devices.iter().any(is_it);
+            assert!(
+                !self.domains.values().flatten().any(with),
+                "{seq:?} is open on the host and with a guest"
+            );
+            let is_it = |piece: &Piece| matches!(piece, Piece::Attach(device) if has(device, seq));
+            let mut under_way = self.pieces.values().filter(|(ticket, _)| ticket.is_some());
+            assert!(
+                !under_way.any(|(_, piece)| is_it(piece)),
+                "{seq:?} is open on the host and being attached"
+            );
         }
     }
 
+    /// Who attaches a disk, living daemon or dead, has claimed it, and QEMU has it open from then on.
+    pub(super) fn refuses(&self, disk: &Disk) -> bool {
+        let orphans = self.orphans.iter().map(|(_, device)| device);
+        orphans.into_iter().any(|device| has(device, disk.seq))
+            || !self.holders(&disk.node.devnode).is_empty()
+    }
+
     /// The guests that have a device node open.
-    pub(super) fn holders(&self, node: &std::path::Path) -> Vec<&str> {
+    pub(super) fn holders(&self, node: &Path) -> Vec<&str> {
         let has = |device: &LiveDevice| matches!(&device.kind, LiveKind::Disk { source: Some(source), .. } if source == node);
         let with = |live: &Option<Live>| live.as_ref().is_some_and(|live| live.devices.iter().any(has));
         self.domains.iter().filter(|(_, live)| with(live)).map(|(name, _)| name.as_str()).collect()
@@ -144,8 +172,7 @@ impl Hypervisor {
         let live = self.domains.get_mut(guest).and_then(Option::as_mut).ok_or("the domain is not running")?;
         let device = match device {
             NewDevice::Disk { node, target, alias, .. } => {
-                let taken = |device: &LiveDevice| matches!(&device.kind, LiveKind::Disk { target: own, .. } if own == target);
-                if live.devices.iter().any(taken) {
+                if live.devices.iter().any(|device| is_at(device, target)) {
                     return Err(format!("target {target} already exists"));
                 }
                 disk(Some(alias), target, node.to_str().unwrap())
@@ -176,6 +203,18 @@ fn same(one: &NewDevice, other: &NewDevice) -> bool {
     }
 }
 
+/// Whether it is that disk, or a USB device with it.
+fn has(device: &NewDevice, seq: DiskSeq) -> bool {
+    match device {
+        NewDevice::Disk { diskseq, .. } => *diskseq == seq.0,
+        NewDevice::Usb { disks, .. } => disks.iter().any(|(_, other)| *other == seq.0),
+    }
+}
+
+fn is_at(device: &LiveDevice, target: &str) -> bool {
+    matches!(&device.kind, LiveKind::Disk { target: own, .. } if own == target)
+}
+
 /// A disk in live XML.
 pub(super) fn disk(alias: Option<&str>, target: &str, node: &str) -> LiveDevice {
     let kind = LiveKind::Disk { target: target.to_owned(), source: Some(PathBuf::from(node)) };
@@ -185,8 +224,13 @@ pub(super) fn disk(alias: Option<&str>, target: &str, node: &str) -> LiveDevice 
 impl World {
     /// A guest starts; another run of it if it ran.
     pub(super) fn start_guest(&mut self, name: &str, devices: Vec<LiveDevice>) {
+        self.start_guest_as(name, devices, false);
+    }
+
+    /// The same, with a controller for SCSI disks or without.
+    pub(super) fn start_guest_as(&mut self, name: &str, devices: Vec<LiveDevice>, has_scsi: bool) {
         self.hypervisor.runs += 1;
-        let live = Live { run: self.hypervisor.runs, devices, has_scsi: false };
+        let live = Live { run: self.hypervisor.runs, devices, has_scsi };
         self.hypervisor.domains.insert(name.to_owned(), Some(live));
         self.report_guest(name);
     }
@@ -246,6 +290,66 @@ impl World {
         };
         self.hypervisor.pieces.insert(name, (None, piece));
         self.send(Event::Guest(GuestEvent::Done { ticket, result }));
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(super) fn end_orphan(&mut self, which: usize, is_good: bool) {
+        if self.hypervisor.orphans.is_empty() {
+            return;
+        }
+        let (guest, device) = self.hypervisor.orphans.remove(which % self.hypervisor.orphans.len());
+        // A device that was pulled meanwhile is not attached, nor one to a guest that has ended.
+        if is_good && self.is_plugged(&device) {
+            let _ = self.hypervisor.attach(&guest, &device);
+            self.report_guest(&guest);
+        }
+    }
+
+    fn is_plugged(&self, device: &NewDevice) -> bool {
+        match device {
+            NewDevice::Disk { diskseq, .. } => self.disks.contains_key(&DiskSeq(*diskseq)),
+            NewDevice::Usb { bus, address, .. } => self.hypervisor.usb.contains_key(&(*bus, *address)),
+        }
+    }
+
+    /// The daemon is killed, or has ended, while it has nothing open; it is started again and finds what is plugged in.
+    /// What libvirt was asked for goes on.
+    pub(super) fn restart(&mut self) {
+        assert!(self.open.is_empty() && self.jobs.is_empty() && self.waiting.is_empty());
+        let config = Arc::clone(&self.core.config);
+        let now = Now { monotonic: self.instant(), wall: std::time::SystemTime::UNIX_EPOCH + self.elapsed };
+        let names = config.mounts.iter().enumerate();
+        self.shown = names.map(|(place, mount)| (SlotId(place), mount.name.to_string())).collect();
+        self.core = Core::new(config, now);
+        (self.ended, self.asked, self.forgetting) = (false, false, 0);
+        self.commands.clear();
+        self.hypervisor.connected = false;
+        self.hypervisor.looks.clear();
+        for (guest, (ticket, piece)) in std::mem::take(&mut self.hypervisor.pieces) {
+            if let (Some(_), Piece::Attach(device)) = (ticket, piece) {
+                self.hypervisor.orphans.push((guest.to_string(), device));
+            }
+        }
+        for disk in self.disks.values().cloned().collect::<Vec<_>>() {
+            self.send(Event::DiskPresent(Box::new(disk)));
+        }
+        for device in self.hypervisor.usb.values().cloned().collect::<Vec<_>>() {
+            self.send(Event::UsbPresent(device));
+        }
+    }
+
+    /// Whether the disk that a job prepares is refused to it.
+    pub(super) fn is_refused(&self, job: JobId) -> bool {
+        let Some((_, Job::Prepare(order))) = self.jobs.get(&job) else { return false };
+        let disk = disk_of(order).and_then(|seq| self.disks.get(&seq));
+        disk.is_some_and(|disk| self.hypervisor.refuses(disk))
+    }
+
+    /// Whether what a guest is to get is claimed for another, by a daemon that is dead.
+    pub(super) fn is_claimed_for_another(&self, guest: &str) -> bool {
+        let piece = guest.parse().ok().and_then(|guest: GuestName| self.hypervisor.pieces.get(&guest));
+        let Some((Some(_), Piece::Attach(device))) = piece else { return false };
+        self.hypervisor.orphans.iter().any(|(_, other)| same(device, other))
     }
 
     /// Work and looks of all guests end well, until nothing is asked for any more.
