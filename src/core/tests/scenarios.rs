@@ -317,10 +317,10 @@ fn a_clock_that_is_set_unmounts_nothing_and_keeps_nothing_mounted() {
 fn an_interrupt_that_overtakes_its_request_is_not_lost() {
     let mut world = World::new();
     world.plug("near");
-    world.send(Event::Interrupted(RequestId(1_000)));
-    world.waiting.insert(RequestId(1_000), (A, Wants::Enter(Hold::Nothing), world.elapsed));
-    world.send(Event::Trigger { request: RequestId(1_000), slot: A, hold: Hold::Nothing });
-    assert!(world.looked_at.contains(&RequestId(1_000)));
+    let request = world.expect_answer(A, Wants::Enter(Hold::Nothing));
+    world.send(Event::Interrupted(request));
+    world.send(Event::Trigger { request, slot: A, hold: Hold::Nothing });
+    assert!(world.looked_at.contains(&request));
 }
 
 #[test]

@@ -31,13 +31,15 @@ disks = [{ id = "parts", partition = 2 }]
 pub(super) const WITHOUT_A: &str = "[mounts.b]\ndisks = [{ uuid = \"fa\" }, { image = \"/image\" }]";
 pub(super) const NEVER_IDLE: &str = "[mounts.a]\ndisks = [\"near\"]\nidle-timeout = \"0\"";
 pub(super) const NOTHING: &str = "";
-/// The disks of `a` and `b`, the other way round.
+/// The disks of `a` and `b`, the other way round, and other deadlines.
 pub(super) const EXCHANGED: &str = r#"
 [mounts.a]
 disks = ["far", { image = "/image" }]
+access-timeout = "20s"
 [mounts.b]
 disks = ["near"]
 options = "ro"
+access-timeout = "40s"
 "#;
 /// A new name before the others, with the disk of one of them.
 pub(super) const ANOTHER: &str = r#"
@@ -61,6 +63,15 @@ pub(super) const NAMES: usize = 2;
 pub(super) enum Wants {
     Enter(Hold),
     Walk,
+}
+
+/// A request that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    pub(super) slot: SlotId,
+    pub(super) wants: Wants,
+    /// Answered by then, counted from the start.
+    pub(super) deadline: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -91,14 +102,12 @@ pub(super) struct Open {
 pub(super) struct World {
     pub(super) core: Core,
     pub(super) start: Instant,
-    /// After so long at the latest every caller is answered.
-    pub(super) access_timeout: Duration,
     pub(super) elapsed: Duration,
     pub(super) disks: BTreeMap<DiskSeq, Disk>,
     pub(super) last: u64,
     pub(super) jobs: BTreeMap<JobId, (SlotId, Job)>,
     pub(super) cancelled: BTreeSet<JobId>,
-    pub(super) waiting: BTreeMap<RequestId, (SlotId, Wants, Duration)>,
+    pub(super) waiting: BTreeMap<RequestId, Request>,
     pub(super) looked_at: BTreeSet<RequestId>,
     pub(super) commands: BTreeSet<CommandId>,
     pub(super) replies: BTreeMap<CommandId, Result<String, String>>,
@@ -130,9 +139,6 @@ pub(super) struct World {
     pub(super) forgetting: usize,
 }
 
-/// How long a caller waits, unless a config says otherwise.
-const ACCESS_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Every caller waits for at most 30 s, if the config says nothing else.
 pub(super) fn parse(text: &str) -> Config {
     let text = if text.contains("access-timeout") {
@@ -159,7 +165,6 @@ impl World {
 
     pub(super) fn with_config(text: &str) -> Self {
         let config = parse(text);
-        let access_timeout = config.mounts.first().map_or(ACCESS_TIMEOUT, |mount| mount.access_timeout);
         let start = Instant::now();
         let now = Now { monotonic: start, wall: SystemTime::UNIX_EPOCH };
         Self {
@@ -167,7 +172,6 @@ impl World {
             forgetting: 0,
             core: Core::new(Arc::new(config), now),
             start,
-            access_timeout,
             elapsed: Duration::ZERO,
             disks: BTreeMap::new(),
             last: 0,
@@ -219,7 +223,7 @@ impl World {
             if at > end {
                 break;
             }
-            self.elapsed = self.elapsed.max(at);
+            self.advance(self.elapsed.max(at));
             let actions = self.send(Event::Tick);
             let next = self.core.next_wakeup();
             assert!(
@@ -227,7 +231,14 @@ impl World {
                 "a tick that does nothing must not be asked for again at once"
             );
         }
-        self.elapsed = end;
+        self.advance(end);
+    }
+
+    /// It is so late now. Whatever moments the core has asked for, nobody waits beyond his own deadline.
+    pub(super) fn advance(&mut self, to: Duration) {
+        self.elapsed = to;
+        let late = self.waiting.iter().find(|(_, request)| request.deadline < to);
+        assert!(late.is_none(), "not answered by the deadline: {late:?} at {to:?}");
     }
 
     pub(super) fn plug(&mut self, id: &str) -> DiskSeq {
@@ -243,16 +254,25 @@ impl World {
     }
 
     pub(super) fn enter(&mut self, slot: SlotId, hold: Hold) -> RequestId {
-        let request = RequestId(self.number());
-        self.waiting.insert(request, (slot, Wants::Enter(hold), self.elapsed));
+        let request = self.expect_answer(slot, Wants::Enter(hold));
         self.send(Event::Trigger { request, slot, hold });
         request
     }
 
     pub(super) fn walk(&mut self, slot: SlotId) -> RequestId {
-        let request = RequestId(self.number());
-        self.waiting.insert(request, (slot, Wants::Walk, self.elapsed));
+        let request = self.expect_answer(slot, Wants::Walk);
         self.send(Event::Walk { request, slot });
+        request
+    }
+
+    /// A new request, to be answered within the access-timeout that the config has now for its name; if it has none,
+    /// that of the last config that had.
+    pub(super) fn expect_answer(&mut self, slot: SlotId, wants: Wants) -> RequestId {
+        let request = RequestId(self.number());
+        let last = self.core.slots[slot.0].newest();
+        let configured = self.core.config.mounts.iter().find(|mount| mount.name == last.name);
+        let deadline = self.elapsed + configured.unwrap_or(last).access_timeout;
+        self.waiting.insert(request, Request { slot, wants, deadline });
         request
     }
 
@@ -544,7 +564,7 @@ impl World {
                     );
                     assert!(self.jobs.values().all(|(of, _)| of != slot), "a job of a hidden name");
                     assert!(self.open.values().all(|open| open.slot != *slot), "left open");
-                    assert!(self.waiting.values().all(|(of, ..)| of != slot), "left waiting");
+                    assert!(self.waiting.values().all(|request| request.slot != *slot), "left waiting");
                 }
             }
             Action::LookAtMounts => self.asked = true,
@@ -589,7 +609,9 @@ impl World {
     }
 
     fn check_answer(&mut self, request: RequestId, answer: Answer) {
-        let (slot, wants, _) = self.waiting.remove(&request).expect("answered twice, or never asked");
+        let Request { slot, wants, deadline } =
+            self.waiting.remove(&request).expect("answered twice, or never asked");
+        assert!(self.elapsed <= deadline, "answered after the deadline: {request:?}");
         match (wants, answer) {
             (Wants::Walk, Answer::Entry) => {}
             (Wants::Walk, Answer::Fail(libc::ENOENT)) if !self.shown.contains_key(&slot) => {}
@@ -602,9 +624,8 @@ impl World {
     }
 
     fn no_lock_holder_waits(&self, slot: SlotId) {
-        let waits = |&(of, wants, _): &(SlotId, Wants, Duration)| {
-            of == slot && wants == Wants::Enter(Hold::Directory)
-        };
+        let waits =
+            |request: &Request| request.slot == slot && request.wants == Wants::Enter(Hold::Directory);
         assert!(!self.waiting.values().any(waits), "move_mount would wait for ever");
     }
 
@@ -645,11 +666,6 @@ impl World {
                 let unseen = matches!(self.core.slots[slot.0].state, slot::State::Mounted { .. });
                 assert!(job || timer || unseen, "{slot:?} stays open and nobody will lock it");
             }
-        }
-        for (request, (_, _, since)) in &self.waiting {
-            let late = self.elapsed > *since + self.access_timeout;
-            let due = self.core.next_wakeup().is_some_and(|at| at <= self.instant());
-            assert!(!late || due, "{request:?} waits beyond its deadline");
         }
     }
 }

@@ -312,10 +312,10 @@ impl View<'_> {
     fn caller(&self, slot: SlotId, caller: &Caller) -> [u8; 4] {
         // A table that is read now shows what was when the last caller came.
         let Caller { request, wants, arrived: _, deadline, look_at } = caller;
-        let (of, _, since) = self.world.waiting[request];
-        assert_eq!(of, slot);
+        let known = self.world.waiting[request];
+        assert_eq!(known.slot, slot);
         let left = deadline.saturating_duration_since(self.world.instant());
-        assert_eq!(left + self.world.elapsed, since + self.world.access_timeout, "no other deadline");
+        assert_eq!(left + self.world.elapsed, known.deadline, "no other deadline");
         let wants = match wants {
             Wants::Enter(Hold::Directory) => 0,
             Wants::Enter(Hold::Nothing) => 1,
@@ -423,8 +423,6 @@ impl View<'_> {
             // Moments are counted from now.
             start: _,
             elapsed,
-            // The same in every state of a search.
-            access_timeout: _,
             // Those of the inventory and of the slots: compared above.
             disks: _,
             jobs: _,

@@ -315,9 +315,9 @@ fn apply(world: &mut World, step: Step, configs: &[Arc<Config>]) {
             world.send(Event::RootGone);
         }
         Step::Pass => {
-            let now = world.instant();
-            let due = world.core.next_wakeup().map(|at| at.saturating_duration_since(now));
-            world.elapsed += due.map_or(SECOND, |due| due.min(SECOND));
+            let due = world.core.next_wakeup().map(|at| at.saturating_duration_since(world.start));
+            let second = world.elapsed + SECOND;
+            world.advance(due.map_or(second, |due| due.min(second)));
         }
         Step::Tick => {
             let actions = world.send(Event::Tick);
