@@ -20,12 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Waiting {
-    command: CommandId,
-    plug: Plug,
+    pub(super) command: CommandId,
+    pub(super) plug: Plug,
     /// How the person called it.
-    name: String,
+    pub(super) name: String,
     /// Attached to this guest, or detached.
-    to: Option<GuestName>,
+    pub(super) to: Option<GuestName>,
     pub(super) deadline: Instant,
 }
 

@@ -3,6 +3,8 @@
 //! guest at most one piece of work is asked for at a time. Knows nothing of libvirt but what [`crate::guests`] says.
 
 mod by_hand;
+#[cfg(test)]
+mod canonical;
 mod decide;
 mod plug;
 mod report;
@@ -21,6 +23,8 @@ use crate::device::GuestName;
 use crate::guests::{Domain, GuestAction, GuestEvent, Live, Ticket};
 use worker::{Work, Worker, ours};
 
+#[cfg(test)]
+pub(super) use canonical::write_live;
 pub(super) use plug::{Alias, Plug};
 pub(super) use view::Host;
 pub(super) use wishes::usb_entry;
@@ -101,34 +105,6 @@ impl Guests {
     /// The config or a person's wish has changed.
     pub(super) fn look_again(&mut self) {
         self.look_again = true;
-    }
-
-    /// Nothing has been heard of any guest.
-    #[cfg(test)]
-    pub(super) fn are_unheard_of(&self) -> bool {
-        let Self {
-            connection,
-            connecting,
-            domains,
-            workers,
-            hands,
-            commands,
-            last_ticket,
-            // Whether to decide anew, which comes to nothing.
-            look_again: _,
-            revision: _,
-            wakeup,
-            slow,
-        } = self;
-        *connection == Connection::Unknown
-            && !connecting
-            && domains.is_empty()
-            && workers.is_empty()
-            && hands.is_empty()
-            && commands.is_empty()
-            && *last_ticket == 0
-            && wakeup.is_none()
-            && slow.is_none()
     }
 
     /// When something is to be done although nothing happens.

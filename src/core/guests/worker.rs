@@ -10,12 +10,13 @@ use crate::guests::{Live, LiveKind, Ticket};
 /// A guest that has not answered by then is said not to answer. Nothing more is sent to it until it does.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The first pause after an attempt, doubled each time up to the longest.
+/// The first pause after an attempt, doubled so many times up to the longest.
 const PAUSE: Duration = Duration::from_secs(2);
+pub(super) const PAUSES: u32 = 5;
 const PAUSE_MOST: Duration = Duration::from_secs(60);
 
 /// Whoever let go of a device after that time is not thought to do so again and again.
-const SETTLED: Duration = Duration::from_secs(60);
+pub(super) const SETTLED: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
@@ -69,7 +70,7 @@ impl Attempts {
     }
 
     fn failed(&mut self, now: Instant, error: Option<String>) {
-        let pause = PAUSE.saturating_mul(1 << self.times.min(5)).min(PAUSE_MOST);
+        let pause = PAUSE.saturating_mul(1 << self.times.min(PAUSES)).min(PAUSE_MOST);
         self.times += 1;
         self.not_before = now + pause;
         self.error = error;

@@ -97,7 +97,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let (which, guest) = (0..8_usize, 0..GUESTS.len());
     let kind = prop_oneof![2 => Just(Kind::Plain), 2 => Just(Kind::WithSerial), 1 => Just(Kind::Unbound), 1 => Just(Kind::Hub)];
-    let end = prop_oneof![4 => Just(End::Good), 1 => Just(End::OnlySaid), 1 => Just(End::DoneAllTheSame), 1 => Just(End::Failed)];
+    let end = prop_oneof![4 => Just(End::Good), 1 => Just(End::OnlySaid), 1 => Just(End::DoneAllTheSame), 1 => Just(End::Failed), 1 => Just(End::Unanswered)];
     prop_oneof![
         4 => (0..DISKS.len(), prop::option::of(0..PORTS.len())).prop_map(|(disk, port)| Step::Plug(disk, port)),
         2 => which.clone().prop_map(Step::Pull),
@@ -193,14 +193,7 @@ fn apply(world: &mut World, step: Step) {
         Step::Disconnect => world.disconnect(),
         Step::End(guest, end) => end_piece(world, GUESTS[guest], end),
         Step::EndOrphan(which, is_good) => world.end_orphan(which, is_good),
-        Step::Release(guest, which) => {
-            if let Some(Some(live)) = world.hypervisor.domains.get_mut(GUESTS[guest]) {
-                if which < live.devices.len() {
-                    live.devices.remove(which);
-                    world.report_guest(GUESTS[guest]);
-                }
-            }
-        }
+        Step::Release(guest, which) => world.release(GUESTS[guest], which),
         Step::Report(guest) => {
             world.report_guest(GUESTS[guest]);
             let asked = world.hypervisor.asked;

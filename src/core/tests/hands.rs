@@ -49,7 +49,7 @@ fn detached_by_hand_it_stays_away_however_often_guests_are_looked_at_and_libvirt
     for round in 0..5 {
         world.pass(SLOW);
         let looks = std::mem::take(&mut world.hypervisor.looks);
-        assert_eq!(looks, ["off"], "round {round}: the timer is not what this test is for");
+        assert_eq!(looks, ["off".to_owned()].into(), "round {round}: the timer is not what this test is for");
         for guest in ["off", "g1"] {
             world.report_guest(guest);
         }

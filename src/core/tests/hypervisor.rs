@@ -1,7 +1,7 @@
 //! A hypervisor that does what libvirt and QEMU were seen to do: a detach that succeeds and does nothing, an attach that
 //! fails after it was done, calls that do not come back, guests that restart meanwhile. It checks what it is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +9,9 @@ use super::world::{Job, Open, World, disk_of};
 use crate::core::{Core, Event, JobId, Now, SlotId};
 use crate::device::{Disk, DiskSeq, GuestName, UsbDevice};
 use crate::guests::{Bus, Domain, GuestAction, GuestEvent, Live, LiveDevice, LiveKind, NewDevice, Ticket};
+
+/// No run of a guest has the number of anything else.
+const RUNS: u32 = 2_000_000;
 
 /// What a guest has been asked for, and has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub(super) enum End {
     /// Reported as failed, and done: the event came late.
     DoneAllTheSame,
     Failed,
+    /// Done and seen, while the call has not come back.
+    Unanswered,
 }
 
 #[derive(Clone, Default)]
@@ -37,11 +42,11 @@ pub(super) struct Hypervisor {
     pub(super) domains: BTreeMap<String, Option<Live>>,
     pub(super) pieces: BTreeMap<GuestName, (Option<Ticket>, Piece)>,
     /// Looks that were asked for without work.
-    pub(super) looks: Vec<String>,
+    pub(super) looks: BTreeSet<String>,
     pub(super) usb: BTreeMap<(u16, u16), UsbDevice>,
     /// Attaches of a daemon that is dead. Who does them holds a claim on the disk, as the living one's.
     pub(super) orphans: Vec<(String, NewDevice)>,
-    runs: u32,
+    pub(super) runs: u32,
     /// How many attaches and detaches were asked for.
     pub(super) asked: u32,
 }
@@ -67,7 +72,9 @@ impl Hypervisor {
                     Some((ticket @ None, piece)) if *piece != Piece::Look => {
                         (*ticket, *piece) = (None, Piece::Look);
                     }
-                    _ => self.looks.push(name.clone()),
+                    _ => {
+                        self.looks.insert(name.clone());
+                    }
                 }
                 return;
             }
@@ -230,7 +237,7 @@ impl World {
     /// The same, with a controller for SCSI disks or without.
     pub(super) fn start_guest_as(&mut self, name: &str, devices: Vec<LiveDevice>, has_scsi: bool) {
         self.hypervisor.runs += 1;
-        let live = Live { run: self.hypervisor.runs, devices, has_scsi };
+        let live = Live { run: RUNS + self.hypervisor.runs, devices, has_scsi };
         self.hypervisor.domains.insert(name.to_owned(), Some(live));
         self.report_guest(name);
     }
@@ -250,6 +257,7 @@ impl World {
             self.hypervisor
                 .pieces
                 .retain(|guest, (_, piece)| guest.as_str() != name || *piece != Piece::Look);
+            self.hypervisor.looks.remove(name);
             self.send(Event::Guest(GuestEvent::Seen { name: name.to_owned(), domain }));
         }
     }
@@ -284,12 +292,24 @@ impl World {
             }
             (Piece::Look, _) => Ok(()),
         };
+        if end == End::Unanswered {
+            return self.report_guest(guest);
+        }
         let result = match end {
             End::Good | End::OnlySaid => done,
-            End::DoneAllTheSame | End::Failed => Err("internal error: code 1".into()),
+            End::DoneAllTheSame | End::Failed | End::Unanswered => Err("internal error: code 1".into()),
         };
         self.hypervisor.pieces.insert(name, (None, piece));
         self.send(Event::Guest(GuestEvent::Done { ticket, result }));
+    }
+
+    /// A guest lets go of something: it was asked to long ago, or somebody else detaches it.
+    pub(super) fn release(&mut self, guest: &str, which: usize) {
+        let live = self.hypervisor.domains.get_mut(guest).and_then(Option::as_mut);
+        if let Some(live) = live.filter(|live| which < live.devices.len()) {
+            live.devices.remove(which);
+            self.report_guest(guest);
+        }
     }
 
     /// Nobody waits for the answer any more.

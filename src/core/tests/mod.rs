@@ -1,7 +1,7 @@
 //! The core against a simulated world: scenarios that must come out one way, and random sequences of events after
 //! each of which the rules at the end of the design must hold.
 
-mod explore;
+pub(super) mod explore;
 mod guest_random;
 mod guests;
 mod hands;

@@ -1,11 +1,13 @@
 //! Every sequence of events within a stated budget: a search, breadth first, of the states that the core and its world
-//! can reach, each visited once, until nothing is new. The world checks the rules after each event; afterwards it is shown that from every state
-//! everything comes to rest, whatever the order in which jobs end and time passes. Knows nothing of how an event is
-//! dealt with.
+//! can reach, each visited once, until nothing is new. The world checks the rules after each event; afterwards it is
+//! shown that from every state everything comes to rest, whatever the order in which jobs end and time passes. Knows
+//! nothing of how an event is dealt with.
 
 mod budget;
-mod canonical;
+pub(in crate::core) mod canonical;
 mod drawing;
+mod guests;
+mod searches;
 mod steps;
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,40 +17,13 @@ use std::time::Instant;
 
 use super::world::{World, parse};
 use crate::config::Config;
-use crate::core::Wish;
 use budget::Budget;
 use drawing::Edge;
+use searches::{Limits, SEARCHES};
 use steps::Step;
 
 /// If it is set, every budget has so many more.
 const MORE: &str = "EXPLORE_MORE";
-
-/// What a search tries. In all of them one mapping at a time is open over a pulled disk when another disk is plugged
-/// in, and one mapping is refused to be locked at most once in a row: both could go on for ever.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    what: &'static str,
-    /// The first is that of the start, the others come by reload.
-    configs: &'static [&'static str],
-    /// Which can be plugged in, two at a time; they are at the start.
-    disks: &'static [&'static str],
-    /// Both may claim to be the same.
-    twins: bool,
-    /// Requests that wait at the same time, of all names. They are interchangeable.
-    callers: usize,
-    /// Callers get signals.
-    signals: bool,
-    /// Others move mounts away, and mount over them.
-    outside: bool,
-    /// What people want of a name, and whether they wait for it.
-    wishes: &'static [(Wish, bool)],
-    /// Commands at the same time.
-    commands: usize,
-    /// The daemon is to end, or its root is taken away.
-    stop: bool,
-    /// How often what need not happen happens.
-    budget: Budget,
-}
 
 /// What a search came to.
 struct Explored {
@@ -65,8 +40,9 @@ struct Known {
 fn explore(limits: &Limits) -> Explored {
     let begun = Instant::now();
     let mut start = World::with_config(limits.configs[0]);
+    guests::begin(&mut start, limits);
     for &id in limits.disks {
-        steps::take(&mut start, Step::Plug(id), &[], &mut |_| {});
+        steps::take(&mut start, Step::Plug(id), limits, &[], &mut |_| {});
     }
     let others = limits.configs.iter().skip(1).map(|text| Arc::new(parse(text)));
     let configs: Vec<_> = [Arc::clone(&start.core.config)].into_iter().chain(others).collect();
@@ -78,22 +54,28 @@ fn explore(limits: &Limits) -> Explored {
     while !level.is_empty() {
         let mut next = Vec::new();
         for (number, world, budget) in level {
-            let by_themselves = steps::by_themselves(&world);
+            let by_themselves = steps::by_themselves(&world, limits);
             for step in steps::possible(&world, limits) {
                 let Some(left) = budget.after(step) else { continue };
                 transitions += 1;
                 let mut after = world.clone();
                 let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    steps::take(&mut after, step, &configs, &mut |edge| {
+                    steps::take(&mut after, step, limits, &configs, &mut |edge| {
                         edges.insert(edge);
                     });
-                    key(&after, &configs, left)
+                    let key = key(&after, &configs, left);
+                    let before = numbers.get(&key).copied();
+                    if before.is_none() {
+                        steps::the_same_again_changes_nothing(&mut after);
+                    }
+                    (key, before)
                 }));
-                let key = outcome.unwrap_or_else(|panic| {
+                let (key, before) = outcome.unwrap_or_else(|panic| {
                     eprintln!("{}: after {:?}\nthen {step:?}", limits.what, way(&known, number));
                     resume_unwind(panic)
                 });
-                let reached = *numbers.entry(key).or_insert_with(|| {
+                let reached = before.unwrap_or_else(|| {
+                    numbers.insert(key, known.len());
                     let at_rest = steps::is_at_rest(&after);
                     known.push(Known { reached: Some((number, step)), by_itself: Vec::new(), at_rest });
                     next.push((known.len() - 1, after, left));
@@ -119,7 +101,7 @@ fn explore(limits: &Limits) -> Explored {
 }
 
 /// The state, and what may still happen.
-fn key(world: &World, configs: &[Arc<Config>], budget: Budget) -> (canonical::Key, [u8; 5]) {
+fn key(world: &World, configs: &[Arc<Config>], budget: Budget) -> (canonical::Key, [u8; 6]) {
     (canonical::key(world, configs), budget.bytes())
 }
 
@@ -156,166 +138,6 @@ fn everything_comes_to_rest(what: &str, known: &[Known]) {
     assert!(endless.is_none(), "{what}: for ever after {:?}", endless.map(|number| way(known, number)));
 }
 
-const ONE_NAME: &str = r#"
-[defaults]
-idle-timeout = "1s"
-access-timeout = "2s"
-[mounts.a]
-disks = ["near", "far"]
-"#;
-
-/// Both names can have the disk `far`.
-const TWO_NAMES: &str = r#"
-[defaults]
-idle-timeout = "1s"
-access-timeout = "2s"
-[mounts.a]
-disks = ["near", "far"]
-[mounts.b]
-disks = [{ uuid = "fa" }]
-"#;
-
-const KEPT: &str = r#"
-on-exit = "keep"
-[defaults]
-idle-timeout = "1s"
-access-timeout = "2s"
-[mounts.a]
-disks = ["near", "far"]
-"#;
-
-/// A name goes, another one comes, and has its disk.
-const ANOTHER_NAME: &str = r#"
-[defaults]
-idle-timeout = "1s"
-access-timeout = "2s"
-[mounts.b]
-disks = ["near"]
-"#;
-
-/// The name stays and has another disk.
-const ANOTHER_DISK: &str = r#"
-[defaults]
-idle-timeout = "1s"
-access-timeout = "2s"
-[mounts.a]
-disks = ["far"]
-"#;
-
-const ALL_WISHES: &[(Wish, bool)] = &[
-    (Wish::Locked, false),
-    (Wish::Locked, true),
-    (Wish::LockedLater, false),
-    (Wish::LockedLater, true),
-    (Wish::Ejected, false),
-    (Wish::Ejected, true),
-];
-
-/// Waits for the disk, or has it taken away from its users.
-const EJECTED_OR_LAZY: &[(Wish, bool)] = &[(Wish::Ejected, true), (Wish::LockedLater, false)];
-
-const NOTHING: Budget = Budget { callers: 0, devices: 0, failures: 0, others: 0, commands: 0 };
-
-const PLAIN: Limits = Limits {
-    what: "",
-    configs: &[ONE_NAME],
-    disks: &["near", "far"],
-    twins: false,
-    callers: 1,
-    signals: false,
-    outside: false,
-    wishes: &[],
-    commands: 0,
-    stop: false,
-    budget: NOTHING,
-};
-
-const SEARCHES: [Limits; 11] = [
-    Limits {
-        what: "two names, two disks, three callers",
-        configs: &[TWO_NAMES],
-        callers: 3,
-        budget: Budget { callers: 3, failures: 1, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one name, two disks, three callers",
-        callers: 3,
-        budget: Budget { callers: 3, devices: 1, failures: 1, others: 1, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "two names, two disks, one caller at a time",
-        configs: &[TWO_NAMES],
-        budget: Budget { callers: 2, devices: 2, failures: 1, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one name, two disks that may be alike, one caller at a time",
-        twins: true,
-        budget: Budget { callers: 2, devices: 3, failures: 1, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one name, one disk, two callers that get signals",
-        disks: &["near"],
-        callers: 2,
-        signals: true,
-        budget: Budget { callers: 2, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one name, one disk, one caller at a time, the hands of others",
-        disks: &["near"],
-        outside: true,
-        budget: Budget { callers: 2, devices: 1, failures: 1, others: 2, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one name, two disks, one caller at a time, two commands",
-        wishes: ALL_WISHES,
-        commands: 2,
-        budget: Budget { callers: 1, failures: 1, commands: 2, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one name, one disk, one caller at a time, a command and the end",
-        disks: &["near"],
-        wishes: ALL_WISHES,
-        commands: 2,
-        stop: true,
-        budget: Budget { callers: 1, failures: 1, others: 1, commands: 2, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one name, one disk, one caller at a time, a command or the end that keeps mounts",
-        configs: &[KEPT],
-        disks: &["near"],
-        wishes: &[(Wish::Locked, true), (Wish::Ejected, false)],
-        commands: 1,
-        stop: true,
-        budget: Budget { callers: 1, devices: 1, failures: 1, commands: 2, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "two names of three configs, two disks, one caller at a time, two reloads",
-        configs: &[ONE_NAME, ANOTHER_NAME, ANOTHER_DISK],
-        commands: 2,
-        budget: Budget { callers: 1, devices: 1, failures: 1, commands: 2, ..NOTHING },
-        ..PLAIN
-    },
-    Limits {
-        what: "one disk that is ejected as soon as it is idle or unmounted lazily, a reload and the end meanwhile",
-        configs: &[ONE_NAME, ANOTHER_DISK],
-        disks: &["near"],
-        wishes: EJECTED_OR_LAZY,
-        commands: 3,
-        stop: true,
-        budget: Budget { callers: 1, failures: 1, commands: 3, ..NOTHING },
-        ..PLAIN
-    },
-];
-
 /// The search of this number, made once for all tests.
 fn explored(number: usize) -> &'static Explored {
     static EXPLORED: [OnceLock<Explored>; SEARCHES.len()] = [const { OnceLock::new() }; SEARCHES.len()];
@@ -349,6 +171,8 @@ searches! {
     the_end_that_keeps_mounts_keeps_the_rules_and_comes_to_rest 8
     reloads_keep_the_rules_and_come_to_rest 9
     a_command_that_waits_keeps_the_rules_through_a_reload_and_the_end 10
+    a_disk_that_is_given_to_a_guest_by_hand_keeps_the_rules_and_comes_to_rest 11
+    a_disk_that_a_reload_gives_to_a_guest_keeps_the_rules_and_comes_to_rest 12
 }
 
 #[test]

@@ -1,19 +1,17 @@
 //! What can happen in a state, and what then becomes of core and world. New events of the core belong here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::Limits;
 use super::drawing::{Edge, States};
+use super::guests;
+use super::searches::Limits;
 use crate::config::Config;
 use crate::core::slot::State;
+use crate::core::tests::hypervisor::End as Work;
 use crate::core::tests::world::{Job, World};
 use crate::core::*;
 use crate::device::DiskSeq;
 use crate::disk::ErrorKind;
-
-/// Time passes in whole seconds, unless something is due before.
-const SECOND: Duration = Duration::from_secs(1);
 
 /// How a job ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +41,19 @@ pub(super) enum Step {
     OthersGo,
     ReadMounts,
     Umount(SlotId, Wish, bool),
+    /// What a guest was asked for comes out so.
+    Work(&'static str, Work),
+    /// A guest is looked at, as was asked for.
+    Look(&'static str),
+    GuestStarts(&'static str),
+    GuestStops(&'static str),
+    /// Of what it has, that of this place.
+    GuestLoses(&'static str, usize),
+    Connect,
+    Disconnect,
+    /// A person gives a disk to a guest.
+    Attach(&'static str, &'static str),
+    Detach(&'static str),
     GiveUp(CommandId),
     /// To the config of this number; `None` = a broken one.
     Reload(Option<usize>),
@@ -51,7 +62,7 @@ pub(super) enum Step {
     Signal,
     RootBusy,
     RootGone,
-    /// A second passes, or less if something is due sooner.
+    /// Time passes, until something is due or for as long as the search says.
     Pass,
     Tick,
 }
@@ -60,9 +71,23 @@ pub(super) enum Step {
 pub(super) fn is_at_rest(world: &World) -> bool {
     let nobody_waits = world.waiting.is_empty() && world.commands.is_empty() && world.forgetting == 0;
     let nothing_is_open = world.jobs.is_empty() && world.open.is_empty() && world.mounted.is_empty();
+    let nothing_is_asked = world.hypervisor.pieces.is_empty() && world.hypervisor.looks.is_empty();
     let names_fit =
         world.shown.values().cloned().collect::<std::collections::BTreeSet<_>>() == world.configured();
-    world.ended || nobody_waits && nothing_is_open && names_fit && world.core.next_wakeup().is_none()
+    let nothing_is_due = world.core.next_wakeup().is_none();
+    let is_quiet = nobody_waits && nothing_is_open && nothing_is_asked && names_fit && nothing_is_due;
+    world.ended || is_quiet && guests_have_what_is_theirs(world)
+}
+
+fn guests_have_what_is_theirs(world: &World) -> bool {
+    let guests = world.core.snapshot().guests;
+    guests.iter().flat_map(|guest| &guest.devices).all(|device| match device.state {
+        GuestDeviceState::Attached | GuestDeviceState::Absent => true,
+        GuestDeviceState::Waiting => {
+            device.error.as_deref() == Some("detached by hand, until it is plugged in again")
+        }
+        GuestDeviceState::Attaching | GuestDeviceState::Detaching | GuestDeviceState::Failed => false,
+    })
 }
 
 fn is_due(world: &World) -> bool {
@@ -76,10 +101,14 @@ fn is_read_first(world: &World) -> bool {
 }
 
 /// What happens although nobody does anything more: jobs end well, time passes. Others take away what is theirs, and the
-/// table is read, before anything else; the daemon reads it whenever it changes.
-pub(super) fn by_themselves(world: &World) -> Vec<Step> {
+/// table is read, before anything else; the daemon reads it whenever it changes. Guests that can be reached and run come
+/// before all.
+pub(super) fn by_themselves(world: &World, limits: &Limits) -> Vec<Step> {
     if world.ended {
         return Vec::new();
+    }
+    if let Some(first) = guests::calm_down(world, limits) {
+        return vec![first];
     }
     if !world.moved.is_empty() || !world.covered.is_empty() {
         return vec![Step::OthersGo];
@@ -90,6 +119,7 @@ pub(super) fn by_themselves(world: &World) -> Vec<Step> {
     let mut steps: Vec<_> = world.jobs.keys().map(|&job| Step::End(job, End::Well)).collect();
     steps.push(Step::ReadMounts);
     steps.extend((world.forgetting > 0).then_some(Step::Forget));
+    steps.extend(guests::work(world, limits));
     steps.push(if is_due(world) { Step::Tick } else { Step::Pass });
     steps
 }
@@ -131,8 +161,9 @@ pub(super) fn possible(world: &World, limits: &Limits) -> Vec<Step> {
             add(commands, Step::Umount(slot, wish, waits));
         }
     }
-    let given = world.core.slots.iter().flat_map(|slot| &slot.commands);
-    given.for_each(|command| add(true, Step::GiveUp(command.id)));
+    let of_slots = world.core.slots.iter().flat_map(|slot| &slot.commands).map(|command| command.id);
+    of_slots.chain(world.core.guests.commands()).for_each(|command| add(true, Step::GiveUp(command)));
+    guests::possible(world, limits).for_each(|step| add(true, step));
     for config in 0..limits.configs.len() {
         add(limits.configs.len() > 1 && commands, Step::Reload(Some(config)));
     }
@@ -160,7 +191,7 @@ pub(super) fn possible(world: &World, limits: &Limits) -> Vec<Step> {
     }
     add(true, Step::ReadMounts);
     add(!is_read_first(world), if is_due(world) { Step::Tick } else { Step::Pass });
-    for step in by_themselves(world) {
+    for step in by_themselves(world, limits) {
         if !steps.contains(&step) {
             steps.push(step);
         }
@@ -215,17 +246,23 @@ fn ends(world: &World, slot: SlotId, work: &Job) -> Vec<End> {
 }
 
 /// Does a step, and then what is due, as the daemon does. How the slots' states change is told to `saw`.
-pub(super) fn take(world: &mut World, step: Step, configs: &[Arc<Config>], saw: &mut impl FnMut(Edge)) {
+pub(super) fn take(
+    world: &mut World,
+    step: Step,
+    limits: &Limits,
+    configs: &[Arc<Config>],
+    saw: &mut impl FnMut(Edge),
+) {
     let before = States::of(world);
     let because = super::drawing::because(world, step);
-    apply(world, step, configs);
+    apply(world, step, limits, configs);
     before.compare(world, because, saw);
     if step != Step::Pass && step != Step::Tick && is_due(world) {
         let before = States::of(world);
-        apply(world, Step::Tick, configs);
+        apply(world, Step::Tick, limits, configs);
         before.compare(world, "time", saw);
     }
-    the_same_again_changes_nothing(world);
+    guests::nothing_is_with_a_guest_and_the_host(world);
     // What is only told, and decides nothing.
     world.errors.clear();
     world.replies.clear();
@@ -236,17 +273,21 @@ pub(super) fn take(world: &mut World, step: Step, configs: &[Arc<Config>], saw: 
     looked_at.retain(|request| waiting.contains_key(request));
 }
 
-/// The devices are reported again, and an early tick comes.
-fn the_same_again_changes_nothing(world: &mut World) {
+/// The devices and guests are reported again, and an early tick comes.
+pub(super) fn the_same_again_changes_nothing(world: &mut World) {
+    if is_due(world) && !world.hypervisor.domains.is_empty() {
+        // What guests are to get is decided with any event, and what is due is done then.
+        return;
+    }
     let again = world.disks.values().map(|disk| Event::DiskPresent(Box::new(disk.clone())));
     let early = (!is_due(world)).then_some(Event::Tick);
-    for event in again.chain(early).collect::<Vec<_>>() {
-        let actions = world.send(event);
-        assert!(actions.is_empty(), "the same event twice: {actions:?}");
+    for event in again.chain(guests::seen_again(world)).chain(early).collect::<Vec<_>>() {
+        let actions = world.send(event.clone());
+        assert!(actions.is_empty(), "{event:?} again: {actions:?}");
     }
 }
 
-fn apply(world: &mut World, step: Step, configs: &[Arc<Config>]) {
+fn apply(world: &mut World, step: Step, limits: &Limits, configs: &[Arc<Config>]) {
     match step {
         Step::Enter(slot, hold) => {
             world.enter(slot, hold);
@@ -290,6 +331,21 @@ fn apply(world: &mut World, step: Step, configs: &[Arc<Config>]) {
             let name = world.core.slots[slot.0].config.name.to_string();
             world.umount(&name, wish, waits);
         }
+        Step::Work(guest, end) => world.end_piece(guest, end),
+        Step::Look(guest) => world.report_guest(guest),
+        Step::GuestStarts(guest) => world.start_guest(guest, Vec::new()),
+        Step::GuestStops(guest) => world.stop_guest(guest),
+        Step::GuestLoses(guest, which) => world.release(guest, which),
+        Step::Connect => world.connect(),
+        Step::Disconnect => world.disconnect(),
+        Step::Attach(device, guest) => {
+            let (command, guest) = (world.command(), Some(guest.to_owned()));
+            world.send(Event::GuestAttach { command, device: device.to_owned(), guest });
+        }
+        Step::Detach(device) => {
+            let command = world.command();
+            world.send(Event::GuestDetach { command, device: device.to_owned() });
+        }
         Step::GiveUp(command) => {
             world.send(Event::GaveUp(command));
         }
@@ -316,8 +372,8 @@ fn apply(world: &mut World, step: Step, configs: &[Arc<Config>]) {
         }
         Step::Pass => {
             let due = world.core.next_wakeup().map(|at| at.saturating_duration_since(world.start));
-            let second = world.elapsed + SECOND;
-            world.advance(due.map_or(second, |due| due.min(second)));
+            let longest = world.elapsed + limits.longest_pass;
+            world.advance(due.map_or(longest, |due| due.min(longest)));
         }
         Step::Tick => {
             let actions = world.send(Event::Tick);
