@@ -1,7 +1,7 @@
 //! The conformance suite of the trigger: each call as the very first access to an unmounted name, alone, in twos and
 //! in sixteens, compared with the same call on a plain mount of the same disk. Needs root, /dev/fuse and loop devices.
 //!
-//! `first_access [--list] [WORD…]` runs the tests whose names contain each word.
+//! `first_access [--list] [--alone | --company] [WORD…]` runs the tests whose names contain each word.
 
 mod calls;
 mod child;
@@ -36,13 +36,28 @@ enum What {
     Scene(fn(&Workshop, &mut Subject<'_>) -> Vec<String>),
 }
 
+/// Which of the tests; what is slow, such as an emulated machine, takes them in parts.
+#[derive(Clone, Copy)]
+enum Part {
+    All,
+    /// Each call once, by itself.
+    Alone,
+    /// Each call once, in a company of sixteen.
+    Company,
+}
+
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let list = words.iter().any(|word| word == "--list");
-    let short = words.iter().any(|word| word == "--short");
+    let is_given = |option: &str| words.iter().any(|word| word == option);
+    let list = is_given("--list");
+    let part = match (is_given("--alone"), is_given("--company")) {
+        (true, _) => Part::Alone,
+        (_, true) => Part::Company,
+        _ => Part::All,
+    };
     let wanted =
         |test: &Test| words.iter().filter(|word| !word.starts_with('-')).all(|word| test.name.contains(word));
-    let tests: Vec<Test> = tests(short).into_iter().filter(wanted).collect();
+    let tests: Vec<Test> = tests(part).into_iter().filter(wanted).collect();
     if list {
         tests.iter().for_each(|test| println!("{}", test.name));
         return ExitCode::SUCCESS;
@@ -67,8 +82,8 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// All tests; the short list has no repetitions with a forgotten name, and no companies of two.
-fn tests(short: bool) -> Vec<Test> {
+/// The tests of that part.
+fn tests(part: Part) -> Vec<Test> {
     let cases = calls::all();
     let alone = |forgotten| {
         cases.iter().map(move |case| {
@@ -89,10 +104,13 @@ fn tests(short: bool) -> Vec<Test> {
         Test { name: hostile::TEST.into(), what: What::Scene(|workshop, _| hostile::faults(workshop)) },
         Test { name: under_unmounts::NAME.into(), what: What::Scene(|_, subject| subject.under_unmounts()) },
     ];
-    if short {
-        return alone(false).chain(company(16, 1)).chain(scenes).collect();
+    match part {
+        Part::Alone => alone(false).collect(),
+        Part::Company => company(16, 1).chain(scenes).collect(),
+        Part::All => {
+            alone(false).chain(alone(true)).chain(company(2, 2)).chain(company(16, 4)).chain(scenes).collect()
+        }
     }
-    alone(false).chain(alone(true)).chain(company(2, 2)).chain(company(16, 4)).chain(scenes).collect()
 }
 
 /// Makes the calls on both sides; what differs, in words.

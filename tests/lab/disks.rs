@@ -34,7 +34,7 @@ pub(crate) enum Lock {
 }
 
 /// A disk, or the content of a partition, that is to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recipe {
     pub(crate) filesystem: Option<Filesystem>,
     pub(crate) lock: Option<(Lock, Vec<u8>)>,

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::daemon::{self, Daemon};
 use crate::disks::{self, Recipe};
 use crate::gadget::Gadget;
+use crate::originals::Originals;
 use crate::program::Program;
 use crate::qmp::{Plugged, Qmp, Shape};
 use crate::wait;
@@ -27,6 +28,7 @@ pub(crate) struct Lab {
     pub(crate) daemon: Option<Daemon>,
     /// Devices of the kernel's own making.
     pub(crate) gadgets: Vec<Gadget>,
+    originals: Originals,
     qmp: Qmp,
     plugged: Vec<Plugged>,
     /// USB devices that are no disks, in the order of their plugs.
@@ -42,6 +44,7 @@ impl Lab {
         fs::create_dir_all(&workshop)?;
         Ok(Lab {
             share: share.into(),
+            originals: Originals::new(workshop.clone()),
             workshop,
             daemon: None,
             gadgets: Vec::new(),
@@ -62,7 +65,8 @@ impl Lab {
     /// Makes a disk with a partition table.
     pub(crate) fn partitioned_disk(&mut self, contents: &[Recipe]) -> Outcome<PathBuf> {
         let contents = contents.iter().map(|recipe| self.image(recipe)).collect::<Outcome<Vec<PathBuf>>>()?;
-        let image = self.next("table");
+        self.counter += 1;
+        let image = self.workshop.join(format!("table{}.disk", self.counter));
         disks::partition(&image, &contents.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
         contents.iter().try_for_each(fs::remove_file)?;
         self.publish(&image)
@@ -70,9 +74,9 @@ impl Lab {
 
     /// Makes a disk in memory: for gadgets and loop devices.
     pub(crate) fn image(&mut self, recipe: &Recipe) -> Outcome<PathBuf> {
-        let image = self.next("image");
-        recipe.make(&image)?;
-        Ok(image)
+        self.counter += 1;
+        let original = self.originals.take(recipe)?;
+        disks::publish(original, &self.workshop, &format!("image{}.disk", self.counter))
     }
 
     /// Plugs in a USB stick with this serial.
@@ -150,6 +154,7 @@ impl Lab {
         let devices = std::mem::take(&mut self.plugged_usb);
         pulled.extend(devices.iter().rev().map(|id| self.qmp.pull_usb(id)));
         self.gadgets.clear();
+        self.originals.give_back();
         for file in [&self.workshop, &self.share].iter().flat_map(fs::read_dir).flatten().flatten() {
             let ours = file.path().extension().is_some_and(|extension| extension == "disk");
             if ours {
@@ -202,10 +207,5 @@ impl Lab {
         let published = disks::publish(image, &self.share, &format!("published{}.disk", self.counter));
         fs::remove_file(image)?;
         published
-    }
-
-    fn next(&mut self, what: &str) -> PathBuf {
-        self.counter += 1;
-        self.workshop.join(format!("{what}{}.disk", self.counter))
     }
 }

@@ -13,6 +13,7 @@ mod hypervisor;
 mod inside;
 mod lab;
 mod mounts;
+mod originals;
 mod outside;
 mod program;
 mod qmp;

@@ -53,6 +53,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group::bare("guests_long", guests::SLOW),
     Group::bare("guests_facts", guests::FACTS),
     Group::bare("suites", SUITES),
+    Group::bare("suites_long", SUITES_LONG),
     Group::bare("pulls", host_disks::PULLS),
     Group::bare("pulls_long", host_disks::PULLS_LONG),
     Group::bare("leaving", host_disks::LEAVING),
@@ -67,11 +68,16 @@ pub(crate) const GROUPS: &[Group] = &[
 
 /// They take minutes under emulation.
 const SUITES: &[Scenario] = scenarios![within 1200 s:
-    suites::every_first_access_comes_out_as_on_a_plain_mount,
+    suites::first_accesses_at_once_come_out_as_on_a_plain_mount,
     suites::disks_are_unlocked_and_locked_as_the_kernel_says,
 ];
 
 /// The same, and not in the time of `make test`.
+const SUITES_LONG: &[Scenario] = scenarios![within 1200 s:
+    suites::every_first_access_comes_out_as_on_a_plain_mount,
+];
+
+/// The same.
 const FAULT_SUITES: &[Scenario] = scenarios![within 1200 s:
     suites::whichever_system_call_on_an_encrypted_disk_fails_it_is_answered_and_nothing_leaks,
 ];

@@ -6,9 +6,13 @@ use crate::Outcome;
 use crate::lab::Lab;
 use crate::program::Program;
 
-/// Each call once and in company; the repetitions with a forgotten name are left to faster machines.
+/// The repetitions with a forgotten name are left to faster machines.
 pub(super) fn every_first_access_comes_out_as_on_a_plain_mount(_: &mut Lab) -> Outcome {
-    run("first_access", &["--short"])
+    run("first_access", &["--alone"])
+}
+
+pub(super) fn first_accesses_at_once_come_out_as_on_a_plain_mount(_: &mut Lab) -> Outcome {
+    run("first_access", &["--company"])
 }
 
 pub(super) fn disks_are_unlocked_and_locked_as_the_kernel_says(_: &mut Lab) -> Outcome {
