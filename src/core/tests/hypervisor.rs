@@ -3,10 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::world::{Job, Open, World, disk_of};
-use crate::core::{Core, Event, JobId, Now, SlotId};
+use super::world::{Open, World};
+use crate::core::Event;
 use crate::device::{Disk, DiskSeq, GuestName, UsbDevice};
 use crate::guests::{Bus, Domain, GuestAction, GuestEvent, Live, LiveDevice, LiveKind, NewDevice, Ticket};
 
@@ -152,13 +151,6 @@ impl Hypervisor {
         }
     }
 
-    /// Who attaches a disk, living daemon or dead, has claimed it, and QEMU has it open from then on.
-    pub(super) fn refuses(&self, disk: &Disk) -> bool {
-        let orphans = self.orphans.iter().map(|(_, device)| device);
-        orphans.into_iter().any(|device| has(device, disk.seq))
-            || !self.holders(&disk.node.devnode).is_empty()
-    }
-
     /// The guests that have a device node open.
     pub(super) fn holders(&self, node: &Path) -> Vec<&str> {
         let has = |device: &LiveDevice| matches!(&device.kind, LiveKind::Disk { source: Some(source), .. } if source == node);
@@ -175,7 +167,7 @@ impl Hypervisor {
         Some(Domain { name: name.to_owned(), live: self.domains.get(name)?.clone() })
     }
 
-    fn attach(&mut self, guest: &str, device: &NewDevice) -> Result<(), String> {
+    pub(super) fn attach(&mut self, guest: &str, device: &NewDevice) -> Result<(), String> {
         let live = self.domains.get_mut(guest).and_then(Option::as_mut).ok_or("the domain is not running")?;
         let device = match device {
             NewDevice::Disk { node, target, alias, .. } => {
@@ -200,7 +192,7 @@ impl Hypervisor {
     }
 }
 
-fn same(one: &NewDevice, other: &NewDevice) -> bool {
+pub(super) fn same(one: &NewDevice, other: &NewDevice) -> bool {
     match (one, other) {
         (NewDevice::Disk { diskseq: one, .. }, NewDevice::Disk { diskseq: other, .. }) => one == other,
         (NewDevice::Usb { bus, address, .. }, NewDevice::Usb { bus: b, address: a, .. }) => {
@@ -211,7 +203,7 @@ fn same(one: &NewDevice, other: &NewDevice) -> bool {
 }
 
 /// Whether it is that disk, or a USB device with it.
-fn has(device: &NewDevice, seq: DiskSeq) -> bool {
+pub(super) fn has(device: &NewDevice, seq: DiskSeq) -> bool {
     match device {
         NewDevice::Disk { diskseq, .. } => *diskseq == seq.0,
         NewDevice::Usb { disks, .. } => disks.iter().any(|(_, other)| *other == seq.0),
@@ -310,66 +302,6 @@ impl World {
             live.devices.remove(which);
             self.report_guest(guest);
         }
-    }
-
-    /// Nobody waits for the answer any more.
-    pub(super) fn end_orphan(&mut self, which: usize, is_good: bool) {
-        if self.hypervisor.orphans.is_empty() {
-            return;
-        }
-        let (guest, device) = self.hypervisor.orphans.remove(which % self.hypervisor.orphans.len());
-        // A device that was pulled meanwhile is not attached, nor one to a guest that has ended.
-        if is_good && self.is_plugged(&device) {
-            let _ = self.hypervisor.attach(&guest, &device);
-            self.report_guest(&guest);
-        }
-    }
-
-    fn is_plugged(&self, device: &NewDevice) -> bool {
-        match device {
-            NewDevice::Disk { diskseq, .. } => self.disks.contains_key(&DiskSeq(*diskseq)),
-            NewDevice::Usb { bus, address, .. } => self.hypervisor.usb.contains_key(&(*bus, *address)),
-        }
-    }
-
-    /// The daemon is killed, or has ended, while it has nothing open; it is started again and finds what is plugged in.
-    /// What libvirt was asked for goes on.
-    pub(super) fn restart(&mut self) {
-        assert!(self.open.is_empty() && self.jobs.is_empty() && self.waiting.is_empty());
-        let config = Arc::clone(&self.core.config);
-        let now = Now { monotonic: self.instant(), wall: std::time::SystemTime::UNIX_EPOCH + self.elapsed };
-        let names = config.mounts.iter().enumerate();
-        self.shown = names.map(|(place, mount)| (SlotId(place), mount.name.to_string())).collect();
-        self.core = Core::new(config, now);
-        (self.ended, self.asked, self.forgetting) = (false, false, 0);
-        self.commands.clear();
-        self.hypervisor.connected = false;
-        self.hypervisor.looks.clear();
-        for (guest, (ticket, piece)) in std::mem::take(&mut self.hypervisor.pieces) {
-            if let (Some(_), Piece::Attach(device)) = (ticket, piece) {
-                self.hypervisor.orphans.push((guest.to_string(), device));
-            }
-        }
-        for disk in self.disks.values().cloned().collect::<Vec<_>>() {
-            self.send(Event::DiskPresent(Box::new(disk)));
-        }
-        for device in self.hypervisor.usb.values().cloned().collect::<Vec<_>>() {
-            self.send(Event::UsbPresent(device));
-        }
-    }
-
-    /// Whether the disk that a job prepares is refused to it.
-    pub(super) fn is_refused(&self, job: JobId) -> bool {
-        let Some((_, Job::Prepare(order))) = self.jobs.get(&job) else { return false };
-        let disk = disk_of(order).and_then(|seq| self.disks.get(&seq));
-        disk.is_some_and(|disk| self.hypervisor.refuses(disk))
-    }
-
-    /// Whether what a guest is to get is claimed for another, by a daemon that is dead.
-    pub(super) fn is_claimed_for_another(&self, guest: &str) -> bool {
-        let piece = guest.parse().ok().and_then(|guest: GuestName| self.hypervisor.pieces.get(&guest));
-        let Some((Some(_), Piece::Attach(device))) = piece else { return false };
-        self.hypervisor.orphans.iter().any(|(_, other)| same(device, other))
     }
 
     /// Work and looks of all guests end well, until nothing is asked for any more.

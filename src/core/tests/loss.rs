@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::world::{Job, World};
+use super::jobs::Job;
+use super::world::World;
 use crate::core::*;
 use crate::device::DiskSeq;
 use crate::disk::ErrorKind;

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::world::{CONFIG, Job, NAMES, OTHERS, World};
+use super::configs::{CONFIG, OTHERS};
+use super::jobs::Job;
+use super::world::World;
 use crate::core::*;
 use crate::disk::ErrorKind;
 
+/// How many of the names are used.
+const NAMES: usize = 2;
 /// The slot of the name that [`OTHERS`] add.
 const ADDED: usize = 4;
 

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::configs::{ANOTHER, CONFIG, EXCHANGED, NEVER_IDLE, NOTHING, WITHOUT_A};
+use super::jobs::Job;
 use super::scenarios::{mount, only_job};
-use super::world::{ANOTHER, CONFIG, EXCHANGED, Job, NEVER_IDLE, NOTHING, WITHOUT_A, World};
+use super::world::World;
 use crate::config;
 use crate::core::*;
 use crate::disk::ErrorKind;

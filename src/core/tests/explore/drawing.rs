@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::steps::{End, Step};
 use crate::core::slot::{Slot, State};
-use crate::core::tests::world::{Job, World};
+use crate::core::tests::jobs::Job;
+use crate::core::tests::world::World;
 use crate::disk::ErrorKind;
 
 const FILE: &str = "ARCHITECTURE.md";

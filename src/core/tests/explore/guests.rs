@@ -4,7 +4,8 @@ use super::searches::Limits;
 use super::steps::Step;
 use crate::core::Event;
 use crate::core::tests::hypervisor::{End, Piece};
-use crate::core::tests::world::{Job, World, disk_of};
+use crate::core::tests::jobs::{Job, disk_of};
+use crate::core::tests::world::World;
 use crate::guests::{Domain, GuestEvent, Live, LiveKind, NewDevice};
 
 /// They run, and can be reached.

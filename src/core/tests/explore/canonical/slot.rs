@@ -6,7 +6,7 @@ use crate::core::closing::Residue;
 use crate::core::leaving::Command;
 use crate::core::outside::Taken;
 use crate::core::slot::{GRACE, InUse, Membership, Slot, State};
-use crate::core::tests::world::{Job, disk_of};
+use crate::core::tests::jobs::{Job, disk_of};
 use crate::core::waiting::{Caller, Waiting, Wants};
 use crate::core::{Detached, Hold, SlotId, Unmount, Wish};
 use crate::disk::Opened;
