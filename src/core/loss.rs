@@ -85,9 +85,7 @@ impl Slot {
         }
         match result {
             UnmountResult::GoneWithDisk => self.tell(pulled_text(in_use, "being unmounted"), shared),
-            UnmountResult::GoneUnsaved(why) => {
-                self.tell(failed_text(in_use, why), shared);
-            }
+            UnmountResult::GoneUnsaved(why) => self.tell(failed_text(in_use, why), shared),
             _ => {}
         }
     }
