@@ -46,13 +46,12 @@ pub(super) fn possible<'a>(world: &'a World, limits: &'a Limits) -> impl Iterato
         steps
     };
     let more = world.commands.len() < limits.commands;
-    let by_hand = limits.by_hand.iter().filter(move |_| more);
-    limits
-        .guests
-        .iter()
-        .flat_map(of_guest)
-        .chain((!limits.guests.is_empty()).then_some(connection))
-        .chain(by_hand.flat_map(|&(disk, guest)| [Step::Attach(disk, guest), Step::Detach(disk)]))
+    let by_hand = limits.by_hand.iter().filter(move |_| more).flat_map(|&disk| {
+        let attach = limits.guests.iter().map(move |&guest| Step::Attach(disk, guest));
+        attach.chain([Step::Detach(disk)])
+    });
+    let connection = (!limits.guests.is_empty()).then_some(connection);
+    limits.guests.iter().flat_map(of_guest).chain(connection).chain(by_hand)
 }
 
 /// All domains are seen once more, as they are, unless that is being waited for.

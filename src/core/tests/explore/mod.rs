@@ -173,6 +173,7 @@ searches! {
     a_command_that_waits_keeps_the_rules_through_a_reload_and_the_end 10
     a_disk_that_is_given_to_a_guest_by_hand_keeps_the_rules_and_comes_to_rest 11
     a_disk_that_a_reload_gives_to_a_guest_keeps_the_rules_and_comes_to_rest 12
+    a_disk_that_is_given_to_two_guests_keeps_the_rules_and_comes_to_rest 13
 }
 
 #[test]

@@ -24,8 +24,8 @@ pub(super) struct Limits {
     pub(super) outside: bool,
     /// They run at the start, and may be stopped.
     pub(super) guests: &'static [&'static str],
-    /// Which disk a person gives to which guest, and takes away from it.
-    pub(super) by_hand: &'static [(&'static str, &'static str)],
+    /// Which disks a person gives to any of them, and takes away.
+    pub(super) by_hand: &'static [&'static str],
     /// So much time passes at once, unless something is due sooner.
     pub(super) longest_pass: Duration,
     /// What people want of a name, and whether they wait for it.
@@ -126,12 +126,12 @@ const PLAIN: Limits = Limits {
     budget: NOTHING,
 };
 
-pub(super) const SEARCHES: [Limits; 13] = [
+pub(super) const SEARCHES: [Limits; 14] = [
     Limits {
         what: "two names, two disks, three callers",
         configs: &[TWO_NAMES],
         callers: 3,
-        budget: Budget { callers: 3, failures: 1, ..NOTHING },
+        budget: Budget { callers: 3, devices: 1, failures: 1, ..NOTHING },
         ..PLAIN
     },
     Limits {
@@ -215,7 +215,7 @@ pub(super) const SEARCHES: [Limits; 13] = [
         configs: &[NAME_AND_GUEST],
         disks: &["near"],
         guests: &["g"],
-        by_hand: &[("near", "g")],
+        by_hand: &["near"],
         commands: 2,
         longest_pass: Duration::from_secs(30),
         budget: Budget { callers: 1, devices: 1, failures: 1, guests: 1, commands: 2, ..NOTHING },
@@ -229,6 +229,17 @@ pub(super) const SEARCHES: [Limits; 13] = [
         commands: 2,
         longest_pass: Duration::from_secs(30),
         budget: Budget { callers: 1, devices: 1, failures: 1, guests: 1, commands: 2, ..NOTHING },
+        ..PLAIN
+    },
+    Limits {
+        what: "two guests, one disk that a person gives to one and to the other",
+        configs: &[NAME_AND_GUEST],
+        disks: &["near"],
+        guests: &["g", "h"],
+        by_hand: &["near"],
+        commands: 1,
+        longest_pass: Duration::from_secs(30),
+        budget: Budget { devices: 1, failures: 1, commands: 2, ..NOTHING },
         ..PLAIN
     },
 ];
