@@ -1,6 +1,7 @@
 //! The whole edge against libvirt's driver for tests: what it reports, and that work ends in one sentence.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
@@ -21,8 +22,8 @@ fn start(uri: &str, claim: fn() -> Result<(), String>) -> (Guests, Receiver<Gues
     (guests, events)
 }
 
-fn attach() -> GuestAction {
-    let device = NewDevice::Disk {
+fn device() -> NewDevice {
+    NewDevice::Disk {
         node: "/dev/sdb".into(),
         diskseq: 9,
         target: "vdb".into(),
@@ -30,8 +31,11 @@ fn attach() -> GuestAction {
         serial: None,
         read_only: false,
         alias: "ua-mydisks-1".into(),
-    };
-    GuestAction::Attach { ticket: Ticket(1), guest: "test".parse().unwrap(), device }
+    }
+}
+
+fn attach() -> GuestAction {
+    GuestAction::Attach { ticket: Ticket(1), guest: "test".parse().unwrap(), device: device() }
 }
 
 fn next(events: &Receiver<GuestEvent>) -> GuestEvent {
@@ -74,6 +78,24 @@ fn what_the_host_does_not_give_is_not_attached() {
     guests.act(attach());
     let result = Err("/dev/sdb is mounted at /mnt".to_owned());
     assert_eq!(next(&events), GuestEvent::Done { ticket: Ticket(1), result });
+}
+
+/// A daemon that is dead by then may have a successor, which would not know of it.
+#[test]
+fn what_nobody_waits_for_is_not_attached_although_it_has_been_claimed() {
+    let power = Power::new();
+    let order = Attach { uri: power.uri(), guest: "test".into(), device: device() };
+    static CLAIMED: AtomicBool = AtomicBool::new(false);
+    let claim = |_: &Attach| {
+        CLAIMED.store(true, Ordering::SeqCst);
+        Ok(Box::new(()) as Box<dyn Send>)
+    };
+    let is_wanted = || {
+        assert!(CLAIMED.load(Ordering::SeqCst), "asked when nothing can come between");
+        false
+    };
+    let result = attach::attach(&order, &claim, is_wanted, drop);
+    assert_eq!(result, Err("nobody wants it any more".into()), "libvirt was not asked");
 }
 
 #[test]

@@ -84,15 +84,17 @@ impl Disk<'_> {
     }
 }
 
-/// By its place on the bus: libvirt refuses vendor and product when there are twins. Without a startupPolicy, which makes
-/// the attach of an absent device succeed.
+/// By its place on the bus: libvirt refuses vendor and product when there are twins. With the policy that lets a guest that
+/// was saved be restored although the device has been pulled, or plugged in again, meanwhile; it also makes
+/// the attach of an absent device succeed, which the live XML then tells (`missing`).
 fn usb(writer: &mut Writer<Vec<u8>>, bus: u16, address: u16, name: &str) -> io::Result<()> {
     let (bus, address) = (bus.to_string(), address.to_string());
     let attributes = [("mode", "subsystem"), ("type", "usb"), ("managed", "yes")];
     let hostdev: ElementWriter<'_, _> = writer.create_element("hostdev").with_attributes(attributes);
     hostdev
         .write_inner_content(|writer| {
-            writer.create_element("source").write_inner_content(|writer| {
+            let policy = ("startupPolicy", "requisite");
+            writer.create_element("source").with_attribute(policy).write_inner_content(|writer| {
                 let place = [("bus", bus.as_str()), ("device", address.as_str())];
                 writer.create_element("address").with_attributes(place).write_empty().map(drop)
             })?;
@@ -168,10 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn a_usb_device_is_written_by_its_place_without_a_policy() {
+    fn a_usb_device_is_written_by_its_place_and_need_not_be_there_when_its_guest_is_restored() {
         let usb = usb_device(1, 12, "ua-mydisks-u");
         let expected = "<hostdev mode=\"subsystem\" type=\"usb\" managed=\"yes\">\
-            <source><address bus=\"1\" device=\"12\"/></source><alias name=\"ua-mydisks-u\"/></hostdev>";
+            <source startupPolicy=\"requisite\"><address bus=\"1\" device=\"12\"/></source><alias name=\"ua-mydisks-u\"/></hostdev>";
         assert_eq!(super::device(&usb).unwrap(), expected);
     }
 

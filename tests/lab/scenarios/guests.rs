@@ -5,6 +5,7 @@ mod disks;
 mod hangs;
 mod life;
 mod restart;
+mod saved;
 mod usb;
 
 use std::fs;
@@ -49,17 +50,23 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     hangs::frozen_guest_delays_no_mount_and_no_other_guest,
     restart::disk_that_is_on_its_way_to_a_frozen_guest_when_the_daemon_is_killed_is_not_mounted,
     restart::disk_that_a_guest_has_is_not_mounted_while_libvirt_does_not_answer,
+    saved::guest_that_was_saved_is_restored_without_the_device_that_was_pulled,
 ];
 
 /// The same, and not in the time of `make test`.
-pub(crate) const SLOW: &[Scenario] = scenarios![disks::disk_without_a_free_port_or_target_waits_and_says_so,];
+pub(crate) const SLOW: &[Scenario] = scenarios![
+    disks::disk_without_a_free_port_or_target_waits_and_says_so,
+    saved::guest_that_was_saved_is_restored_with_the_devices_that_are_plugged_in_by_then,
+];
 
 /// What libvirt and QEMU do: to be run with each new version of them.
 pub(crate) const FACTS: &[Scenario] = scenarios![
     fact::success_of_a_detach_is_no_proof,
     fact::detach_by_alias_is_granted_by_a_guest_that_listens,
     fact::twins_are_refused_by_vendor_and_product,
-    fact::optional_policy_attaches_what_is_not_there,
+    fact::policy_attaches_what_is_not_there_and_says_so,
+    fact::saved_guest_is_restored_without_its_usb_device_by_policy_only,
+    fact::saved_guest_is_not_restored_without_its_disk,
     fact::pulled_usb_device_stays_in_the_live_xml,
     fact::node_of_a_pulled_disk_refuses_the_next_one,
     fact::one_disk_goes_to_two_guests_and_the_host_unhindered,

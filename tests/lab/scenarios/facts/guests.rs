@@ -10,7 +10,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::disks::{Filesystem, Recipe};
 use crate::gadget::{Claims, Gadget};
-use crate::hypervisor::{self, Kind, LONG, live, try_virsh, wait_until_live};
+use crate::hypervisor::{self, Kind, LONG, live, try_virsh, virsh, wait_until_live};
 use crate::lab::Lab;
 use crate::program::Program;
 use crate::wait::{self, PATIENCE};
@@ -60,15 +60,63 @@ pub(crate) fn twins_are_refused_by_vendor_and_product(_: &mut Lab) -> Outcome {
     Ok(())
 }
 
-/// So no device is attached with a startupPolicy.
-pub(crate) fn optional_policy_attaches_what_is_not_there(_: &mut Lab) -> Outcome {
+/// So success is no proof, and the live XML is.
+pub(crate) fn policy_attaches_what_is_not_there_and_says_so(_: &mut Lab) -> Outcome {
     hypervisor::boot("silent", Kind::Silent)?;
-    let absent = "<hostdev mode='subsystem' type='usb' managed='yes'><source startupPolicy='optional'>\
-        <vendor id='0x1209'/><product id='0x0bad'/></source></hostdev>";
-    let attached = hypervisor::attach("silent", absent)?;
-    assert_eq!(attached.code, Some(0), "{attached:?}");
-    assert!(live("silent")?.contains("missing='yes'"));
+    for policy in ["optional", "requisite"] {
+        let absent = format!(
+            "<hostdev mode='subsystem' type='usb' managed='yes'><source startupPolicy='{policy}'>\
+             <address bus='1' device='120'/></source><alias name='{ALIAS}'/></hostdev>"
+        );
+        let attached = hypervisor::attach("silent", &absent)?;
+        assert_eq!(attached.code, Some(0), "{attached:?}");
+        assert!(live("silent")?.contains("missing='yes'"), "{policy}: {}", live("silent")?);
+        try_virsh(["detach-device-alias", "silent", ALIAS, "--live"])?;
+        wait_until_live("silent", ALIAS, false)?;
+    }
     Ok(())
+}
+
+/// So a USB device is attached with the policy `requisite`: a guest that was saved with it, and could not be started any
+/// more, would need a person.
+pub(crate) fn saved_guest_is_restored_without_its_usb_device_by_policy_only(_: &mut Lab) -> Outcome {
+    hypervisor::boot("silent", Kind::Silent)?;
+    for (policy, is_restored) in [("", false), (" startupPolicy='requisite'", true)] {
+        let gadget = line("saved", 0, "SAVED")?;
+        let (bus, address) = place("SAVED")?;
+        let xml = usb_xml(bus, address).replace("<source>", &format!("<source{policy}>"));
+        let attached = hypervisor::attach("silent", &xml)?;
+        assert_eq!(attached.code, Some(0), "{attached:?}");
+        virsh(["managedsave", "silent"])?;
+        drop(gadget);
+        wait::until_true("the device to be gone", PATIENCE, || place_now("SAVED").is_none())?;
+        let restored = try_virsh(["start", "silent"])?;
+        assert_eq!(restored.code == Some(0), is_restored, "{policy}: {restored:?}");
+        if !is_restored {
+            assert!(restored.stderr.contains("Did not find USB device"), "{restored:?}");
+            virsh(["managedsave-remove", "silent"])?;
+            virsh(["start", "silent"])?;
+        }
+    }
+    assert!(live("silent")?.contains("missing='yes'"), "{}", live("silent")?);
+    try_virsh(["detach-device-alias", "silent", ALIAS, "--live"])?;
+    wait_until_live("silent", ALIAS, false)
+}
+
+/// For disks there is no such policy: this is said in the manual page.
+pub(crate) fn saved_guest_is_not_restored_without_its_disk(lab: &mut Lab) -> Outcome {
+    hypervisor::boot("silent", Kind::Silent)?;
+    let backing = lab.disk(&Recipe::empty())?;
+    let disk = lab.plug(&backing, "SAVED")?;
+    let attached = hypervisor::attach("silent", &disk_xml(&disk.devnode, "sdb", "usb"))?;
+    assert_eq!(attached.code, Some(0), "{attached:?}");
+    virsh(["managedsave", "silent"])?;
+    lab.pull(&disk)?;
+    let refused = try_virsh(["start", "silent"])?;
+    assert!(refused.code != Some(0) && refused.stderr.contains("Cannot access storage file"), "{refused:?}");
+    let again = lab.plug(&backing, "SAVED")?;
+    assert_eq!(again.devnode, disk.devnode, "the kernel gives it the same name");
+    virsh(["start", "silent"]).map(drop)
 }
 
 /// So what is pulled is detached by us.

@@ -147,7 +147,7 @@ pub(in super::super) fn device_with_a_disk_that_the_host_uses_stays_there(lab: &
 }
 
 /// Waits until a guest has the device with this serial, by its place on the bus.
-fn has(guest: &str, serial: &str) -> Outcome {
+pub(super) fn has(guest: &str, serial: &str) -> Outcome {
     let (bus, address) = wait::until("the device", PATIENCE, || place(serial).ok())?;
     hypervisor::wait_until_live(guest, &format!("<address bus='{bus}' device='{address}'/>"), true)
 }
