@@ -194,7 +194,8 @@ fn compare(
     let aliases = |live: &Live| ours(live).map(|(alias, _)| alias).collect::<BTreeSet<Alias>>();
     let (had, has) = (aliases(before), aliases(now));
     let mut try_again = before.has_scsi != now.has_scsi;
-    for &alias in had.difference(&has) {
+    let gone: BTreeSet<Alias> = had.difference(&has).copied().collect();
+    for &alias in &gone {
         let what = worker.given.get(&alias).map_or_else(|| alias.to_string(), |given| given.id.clone());
         if worker.lost(alias, moment) {
             try_again = true;
@@ -215,7 +216,7 @@ fn compare(
         theirs.cloned().collect::<Vec<_>>()
     };
     if try_again || foreign(before) != foreign(now) {
-        worker.try_again(moment);
+        worker.try_again(&gone, moment);
     }
 }
 

@@ -1,11 +1,11 @@
 //! What is going on with one guest: the piece of work that is under way, what was tried and when it may be tried
 //! again. Knows nothing of other guests and of what is wanted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::plug::Alias;
-use crate::guests::{Live, LiveKind, Ticket};
+use crate::guests::{Live, LiveDevice, LiveKind, Ticket};
 
 /// A guest that has not answered by then is said not to answer. Nothing more is sent to it until it does.
 pub(super) const DEADLINE: Duration = Duration::from_secs(30);
@@ -127,7 +127,12 @@ impl Worker {
             return;
         };
         self.busy = None;
-        let has_it = live.is_some_and(|live| ours(live).any(|(own, _)| own == alias));
+        let name = alias.to_string();
+        // A USB device that libvirt did not find may be there by name.
+        let is_it = |device: &LiveDevice| {
+            device.alias.as_ref() == Some(&name) && !matches!(device.kind, LiveKind::Usb { at: None, .. })
+        };
+        let has_it = live.is_some_and(|live| live.devices.iter().any(is_it));
         if let Some(attempts) = self.attaching.get_mut(&alias) {
             if has_it {
                 attempts.error = None;
@@ -142,7 +147,10 @@ impl Worker {
     pub(super) fn lost(&mut self, alias: Alias, now: Instant) -> bool {
         self.given.remove(&alias);
         if self.detaching.remove(&alias).is_some() {
-            self.attaching.remove(&alias);
+            // What was there by name only has failed, and its pause is still to come.
+            if self.attaching.get(&alias).is_some_and(|attempts| attempts.error.is_none()) {
+                self.attaching.remove(&alias);
+            }
             return true;
         }
         let attempts = self.attaching.entry(alias).or_insert_with(|| Attempts::first(now));
@@ -160,10 +168,12 @@ impl Worker {
         self.given.clear();
     }
 
-    /// Something about the guest has changed: what failed may work now.
-    pub(super) fn try_again(&mut self, now: Instant) {
-        for attempts in self.attaching.values_mut().filter(|attempts| attempts.error.is_some()) {
-            attempts.not_before = attempts.not_before.min(now);
+    /// Something about the guest has changed: what failed may work now, but for what is just gone.
+    pub(super) fn try_again(&mut self, gone: &BTreeSet<Alias>, now: Instant) {
+        for (alias, attempts) in &mut self.attaching {
+            if attempts.error.is_some() && !gone.contains(alias) {
+                attempts.not_before = attempts.not_before.min(now);
+            }
         }
     }
 }

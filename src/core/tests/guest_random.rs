@@ -75,6 +75,7 @@ enum Step {
     Connect,
     Disconnect,
     End(usize, End),
+    EndAlthoughMissing(usize),
     /// A guest grants what it was asked for long ago, or somebody detaches by hand.
     Release(usize, usize),
     Report(usize),
@@ -111,6 +112,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Connect),
         1 => Just(Step::Disconnect),
         8 => (guest.clone(), end).prop_map(|(guest, end)| Step::End(guest, end)),
+        1 => guest.clone().prop_map(Step::EndAlthoughMissing),
         1 => (guest.clone(), which.clone()).prop_map(|(guest, which)| Step::Release(guest, which)),
         1 => guest.clone().prop_map(Step::Report),
         2 => (which.clone(), any::<bool>()).prop_map(|(which, is_good)| Step::EndOrphan(which, is_good)),
@@ -192,6 +194,7 @@ fn apply(world: &mut World, step: Step) {
         Step::Connect => world.connect(),
         Step::Disconnect => world.disconnect(),
         Step::End(guest, end) => end_piece(world, GUESTS[guest], end),
+        Step::EndAlthoughMissing(guest) => world.end_piece_although_missing(GUESTS[guest]),
         Step::EndOrphan(which, is_good) => world.end_orphan(which, is_good),
         Step::Release(guest, which) => world.release(GUESTS[guest], which),
         Step::Report(guest) => {

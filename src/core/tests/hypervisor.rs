@@ -185,6 +185,15 @@ impl Hypervisor {
         Ok(())
     }
 
+    fn is_missing(&mut self, guest: &str, alias: &str) {
+        let live = self.domains.get_mut(guest).and_then(Option::as_mut);
+        for device in live.into_iter().flat_map(|live| &mut live.devices) {
+            if let (Some(own), LiveKind::Usb { at, .. }) = (&device.alias, &mut device.kind) {
+                *at = at.filter(|_| own != alias);
+            }
+        }
+    }
+
     fn detach(&mut self, guest: &str, alias: &str) {
         if let Some(live) = self.domains.get_mut(guest).and_then(Option::as_mut) {
             live.devices.retain(|device| device.alias.as_deref() != Some(alias));
@@ -302,6 +311,19 @@ impl World {
             live.devices.remove(which);
             self.report_guest(guest);
         }
+    }
+
+    /// It ends well, but libvirt did not find the USB device: the guest has it by name only.
+    pub(super) fn end_piece_although_missing(&mut self, guest: &str) {
+        let name: GuestName = guest.parse().unwrap();
+        let Some((Some(ticket), Piece::Attach(device))) = self.hypervisor.pieces.get(&name).cloned() else {
+            return;
+        };
+        let NewDevice::Usb { alias, .. } = &device else { return };
+        let result = self.hypervisor.attach(guest, &device);
+        self.hypervisor.is_missing(guest, alias);
+        self.hypervisor.pieces.insert(name, (None, Piece::Attach(device)));
+        self.send(Event::Guest(GuestEvent::Done { ticket, result }));
     }
 
     /// Work and looks of all guests end well, until nothing is asked for any more.

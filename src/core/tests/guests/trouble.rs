@@ -87,6 +87,24 @@ fn a_guest_that_does_not_answer_is_told_and_left_alone_and_the_others_go_on() {
     assert_eq!(state(&world, "g1", "other"), GuestDeviceState::Attached);
 }
 
+/// So libvirt does it with the policy by which a saved guest can be restored without a device that has been pulled.
+#[test]
+fn a_usb_device_that_a_guest_has_by_name_only_is_taken_away_and_attached_again_after_a_pause() {
+    let mut world = world();
+    world.plug_usb("2-1", "051d:0002", None);
+    world.end_piece_although_missing("g1");
+    world.end_piece("g1", End::Good);
+    assert!(matches!(piece(&world, "g1"), Piece::Detach(_)));
+    world.end_piece("g1", End::Good);
+    world.end_piece("g1", End::Good);
+    assert!(world.hypervisor.pieces.is_empty(), "a pause: {:?}", world.hypervisor.pieces);
+    assert_eq!(state(&world, "g1", "051d:0002"), GuestDeviceState::Failed);
+    assert!(error(&world, "g1", "051d:0002").contains("the guest does not have it"));
+    world.pass(Duration::from_secs(2));
+    world.settle();
+    assert_eq!(state(&world, "g1", "051d:0002"), GuestDeviceState::Attached);
+}
+
 #[test]
 fn without_a_connection_it_is_said_why_and_all_is_done_when_it_is_back() {
     let mut world = world();
