@@ -2,6 +2,7 @@
 //! Every field is listed, so that a new one has to be dealt with here; what is left out is named with `_`, and why.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::by_hand::Waiting;
 use super::plug::{Alias, Plug};
@@ -74,9 +75,9 @@ impl Guests {
         busy.map(|(guest, busy)| (guest.as_str(), busy.ticket)).collect()
     }
 
-    /// The commands that wait for what comes of them.
-    pub(in crate::core) fn commands(&self) -> impl Iterator<Item = CommandId> {
-        self.commands.iter().map(|waiting| waiting.command)
+    /// The commands that wait for what comes of them, and until when.
+    pub(in crate::core) fn commands(&self) -> impl Iterator<Item = (CommandId, Instant)> {
+        self.commands.iter().map(|waiting| (waiting.command, waiting.deadline))
     }
 }
 

@@ -41,6 +41,7 @@ impl World {
         self.core = Core::new(config, now);
         (self.ended, self.asked, self.forgetting) = (false, false, 0);
         self.commands.clear();
+        self.told_by.clear();
         self.hypervisor.connected = false;
         self.hypervisor.looks.clear();
         for (guest, (ticket, piece)) in std::mem::take(&mut self.hypervisor.pieces) {

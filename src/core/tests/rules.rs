@@ -81,6 +81,7 @@ impl World {
             }
             Action::Reply(command, result) => {
                 assert!(self.commands.remove(command), "replied twice: {action:?}");
+                self.told_by.remove(command);
                 self.replies.insert(*command, result.clone());
             }
             Action::End { command, loss } => {

@@ -17,6 +17,9 @@ use crate::disk::Damage;
 /// The mount that somebody else makes over a name.
 const COVER: MountId = 1_000_000;
 
+/// So long a command waits for what comes of a device and a guest.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What a request wants, for the rule that its answer must keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wants {
@@ -59,6 +62,8 @@ pub(super) struct World {
     pub(super) waiting: BTreeMap<RequestId, Request>,
     pub(super) looked_at: BTreeSet<RequestId>,
     pub(super) commands: BTreeSet<CommandId>,
+    /// When whoever gave a device to a guest, or took it away, is told how far it is.
+    pub(super) told_by: BTreeMap<CommandId, Duration>,
     pub(super) replies: BTreeMap<CommandId, Result<String, String>>,
     /// What each command was last told to wait for.
     pub(super) told: BTreeMap<CommandId, String>,
@@ -129,6 +134,7 @@ impl World {
             waiting: BTreeMap::new(),
             looked_at: BTreeSet::new(),
             commands: BTreeSet::new(),
+            told_by: BTreeMap::new(),
             replies: BTreeMap::new(),
             told: BTreeMap::new(),
             errors: Vec::new(),
@@ -156,6 +162,9 @@ impl World {
     }
 
     pub(super) fn send(&mut self, event: Event) -> Vec<Action> {
+        if let Event::GuestAttach { command, .. } | Event::GuestDetach { command, .. } = event {
+            self.told_by.insert(command, self.elapsed + PATIENCE);
+        }
         let now = Now { monotonic: self.instant(), wall: SystemTime::UNIX_EPOCH + self.elapsed };
         let actions = self.core.handle(now, event);
         for action in &actions {
@@ -188,6 +197,8 @@ impl World {
         self.elapsed = to;
         let late = self.waiting.iter().find(|(_, request)| request.deadline < to);
         assert!(late.is_none(), "not answered by the deadline: {late:?} at {to:?}");
+        let late = self.told_by.iter().find(|&(_, &deadline)| deadline < to);
+        assert!(late.is_none(), "not told by the deadline: {late:?} at {to:?}");
     }
 
     pub(super) fn plug(&mut self, id: &str) -> DiskSeq {

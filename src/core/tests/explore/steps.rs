@@ -163,7 +163,9 @@ pub(super) fn possible(world: &World, limits: &Limits) -> Vec<Step> {
         }
     }
     let of_slots = world.core.slots.iter().flat_map(|slot| &slot.commands).map(|command| command.id);
-    of_slots.chain(world.core.guests.commands()).for_each(|command| add(true, Step::GiveUp(command)));
+    of_slots
+        .chain(world.core.guests.commands().map(|(command, _)| command))
+        .for_each(|command| add(true, Step::GiveUp(command)));
     guests::possible(world, limits).for_each(|step| add(true, step));
     for config in 0..limits.configs.len() {
         add(limits.configs.len() > 1 && commands, Step::Reload(Some(config)));

@@ -29,6 +29,7 @@ impl View<'_> {
             replies: _,
             told: _,
             errors: _,
+            told_by,
             commands,
             open,
             mounted,
@@ -47,6 +48,9 @@ impl View<'_> {
             shown,
             forgetting,
         } = self.world;
+        let waiting = self.world.core.guests.commands();
+        let waiting: BTreeMap<_, _> = waiting.map(|(command, at)| (command, at - self.world.start)).collect();
+        assert_eq!(waiting, *told_by, "no other deadline");
         self.key.put(commands.len());
         self.key.put(open.len());
         for (mapping, Open { slot, disk, partition, mount, mounts, is_left }) in open {
