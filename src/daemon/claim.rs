@@ -1,19 +1,22 @@
-//! Wires the process that attaches a device to a guest to what the host knows of its devices.
+//! Wires whoever attaches a device to a guest, the daemon or its process for that, to what the host knows of its devices.
 
 use crate::device::usb_id_at;
 use crate::disk;
-use crate::guests::{self, Attach, NewDevice};
+#[cfg(feature = "libvirt")]
+use crate::guests;
+use crate::guests::{Attach, NewDevice};
 
 /// What the process does that attaches a device for the daemon.
 ///
 /// # Errors
 /// One sentence.
+#[cfg(feature = "libvirt")]
 pub fn attach_for_daemon() -> Result<(), String> {
     guests::attach_for_daemon(&claim).map_err(|error| format!("this is for the daemon to run: {error}"))
 }
 
 /// A device of the host is the one that udev has told of, and its disks are free and stay so.
-fn claim(order: &Attach) -> Result<Box<dyn Send>, String> {
+pub(super) fn claim(order: &Attach) -> Result<Box<dyn Send>, String> {
     let disks = match &order.device {
         NewDevice::Disk { node, diskseq, .. } => &[(node.clone(), *diskseq)][..],
         NewDevice::Usb { bus, address, id, disks, .. } => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Message;
+use super::claim::claim;
 use super::turns::Turns;
 use crate::core::Event;
 use crate::guests::{self, GuestAction, GuestEvent};
@@ -27,7 +28,7 @@ impl Guests {
         }
         let events = self.events.clone();
         let report = Arc::new(move |event| tell(&events, event));
-        match guests::Guests::start(&self.uri, report) {
+        match guests::Guests::start(&self.uri, Arc::new(claim), report) {
             Ok(edge) => self.edge = Some(edge),
             Err(error) => {
                 let why = format!("cannot start a thread for libvirt: {error}");

@@ -1,7 +1,6 @@
 //! The daemon: threads and channels that wire the edges to the core, nothing else. The edges report to the core as
 //! events; it takes them one at a time, on the thread of whoever brings one.
 
-#[cfg(feature = "libvirt")]
 mod claim;
 mod guests;
 mod jobs;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{GuestAction, GuestEvent, Report};
+use super::{Claim, GuestAction, GuestEvent, Report};
 
 const WHY: &str = "this build has no libvirt";
 
@@ -16,7 +16,7 @@ impl Guests {
     ///
     /// # Errors
     /// None: as the edge of other builds.
-    pub fn start(_uri: &str, report: Arc<Report>) -> std::io::Result<Self> {
+    pub fn start(_uri: &str, _claim: Arc<Claim>, report: Arc<Report>) -> std::io::Result<Self> {
         report(GuestEvent::Disconnected(WHY.to_owned()));
         Ok(Self { report })
     }
@@ -42,7 +42,7 @@ mod tests {
     fn it_is_said_once_that_there_is_no_libvirt_and_work_is_reported_done() {
         let (told, events) = unbounded();
         let report = Arc::new(move |event| drop(told.send(event)));
-        let guests = Guests::start("", report).unwrap();
+        let guests = Guests::start("", Arc::new(|_| Ok(Box::new(()))), report).unwrap();
         assert_eq!(events.try_recv().unwrap(), GuestEvent::Disconnected(WHY.into()));
         guests.act(GuestAction::Look("x".into()));
         let (ticket, alias) = (Ticket(3), "ua-mydisks-1".into());

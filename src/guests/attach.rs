@@ -7,7 +7,11 @@ use crate::device::{GuestName, printable};
 
 /// Attaches, and holds what is attached until libvirt has answered, however long that takes. `is_wanted` is asked right
 /// before libvirt is. A warning is for the log.
+///
+/// # Errors
+/// One sentence.
 pub(super) fn attach(
+    connection: &Connection,
     order: &Attach,
     claim: &Claim,
     is_wanted: impl FnOnce() -> bool,
@@ -16,8 +20,6 @@ pub(super) fn attach(
     let device = &order.device;
     let guest: GuestName = order.guest.parse().map_err(|error| format!("not a guest's name: it {error}"))?;
     let xml = xml::device(device).map_err(|error| error.to_string())?;
-    // Connected first, so that the host's device is held for no longer than it must.
-    let connection = Connection::open_to_wait(&order.uri).map_err(|error| sentence(&error))?;
     let _held = claim(order)?;
     let failed =
         |error: &Error| format!("libvirt does not attach {} to {guest}: {}", what(device), sentence(error));

@@ -120,6 +120,17 @@ pub enum NewDevice {
     },
 }
 
+impl NewDevice {
+    /// Something that the host could use as well.
+    #[cfg(feature = "libvirt")]
+    pub(super) fn has_disks(&self) -> bool {
+        match self {
+            Self::Disk { .. } => true,
+            Self::Usb { disks, .. } => !disks.is_empty(),
+        }
+    }
+}
+
 /// What the edge reports.
 ///
 /// Of one guest in the order in which it was true: what is reported after a [`GuestEvent::Done`] was read after that

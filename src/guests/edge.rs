@@ -10,16 +10,13 @@ use crossbeam_channel::{Sender, unbounded};
 
 use super::supervisor::{self, Note};
 use super::worker::{self, Work};
-use super::{Attach, GuestAction, Report, errand};
+use super::{Claim, GuestAction, Report};
 use crate::device::GuestName;
-
-/// Attaches, or says in one sentence why not. May block for as long as libvirt does.
-pub(super) type Attaching = dyn Fn(&Attach) -> Result<(), String> + Send + Sync;
 
 /// libvirt's edge. Its threads end with the process.
 pub struct Guests {
     uri: Arc<str>,
-    attach: Arc<Attaching>,
+    claim: Arc<Claim>,
     notes: Sender<Note>,
     workers: Mutex<HashMap<GuestName, Sender<Work>>>,
 }
@@ -29,19 +26,10 @@ impl Guests {
     ///
     /// # Errors
     /// Out of threads.
-    pub fn start(uri: &str, report: Arc<Report>) -> std::io::Result<Self> {
-        Self::start_with(uri, Arc::new(errand::attach_in_process), report)
-    }
-
-    /// The same with another way to attach.
-    pub(super) fn start_with(
-        uri: &str,
-        attach: Arc<Attaching>,
-        report: Arc<Report>,
-    ) -> std::io::Result<Self> {
+    pub fn start(uri: &str, claim: Arc<Claim>, report: Arc<Report>) -> std::io::Result<Self> {
         let uri: Arc<str> = uri.into();
         let notes = supervisor::start(Arc::clone(&uri), report)?;
-        Ok(Self { uri, attach, notes, workers: Mutex::default() })
+        Ok(Self { uri, claim, notes, workers: Mutex::default() })
     }
 
     /// Does it, or has it done; returns at once.
@@ -71,11 +59,11 @@ impl Guests {
         };
         let (sender, receiver) = unbounded();
         let ticket = work.ticket();
-        let (uri, attach, notes) = (Arc::clone(&self.uri), Arc::clone(&self.attach), self.notes.clone());
+        let (uri, claim, notes) = (Arc::clone(&self.uri), Arc::clone(&self.claim), self.notes.clone());
         let name = guest.clone();
         let spawned = thread::Builder::new()
             .name("guest".into())
-            .spawn(move || worker::run(&uri, &name, &receiver, &*attach, &notes));
+            .spawn(move || worker::run(&uri, &name, &receiver, &*claim, &notes));
         match spawned {
             Ok(_) => {
                 // Its receiver lives in the thread that has just been started.

@@ -1,8 +1,8 @@
 //! libvirt's guests: what they have, attaching and detaching. Knows nothing of disks and core.
 //!
 //! `libvirt` is the C library, `xml` what it is told and tells; `supervisor` keeps the connection and looks at
-//! domains, and each guest has a `worker`. An `attach` is an `errand` of another process, and undoes in `namespace` what
-//! libvirt forgets. A build without the feature `libvirt` has `absent` in their place.
+//! domains, and each guest has a `worker`. An `attach` of disks is an `errand` of another process, and undoes in
+//! `namespace` what libvirt forgets. A build without the feature `libvirt` has `absent` in their place.
 
 #[cfg(not(feature = "libvirt"))]
 mod absent;
@@ -42,4 +42,4 @@ pub type Report = dyn Fn(GuestEvent) + Send + Sync;
 
 /// Proves that a device of the host is the one meant and free, and keeps it so for as long as what it gives lives; or
 /// says in one sentence why not. May block.
-pub type Claim = dyn Fn(&Attach) -> Result<Box<dyn Send>, String>;
+pub type Claim = dyn Fn(&Attach) -> Result<Box<dyn Send>, String> + Send + Sync;

@@ -6,30 +6,27 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, unbounded};
 
-use super::libvirt::Power;
-use super::{Attach, Bus, GuestAction, GuestEvent, Guests, NewDevice, Ticket, attach};
+use super::libvirt::{Connection, Power};
+use super::{Attach, GuestAction, GuestEvent, Guests, NewDevice, Ticket, attach};
+use crate::device::UsbId;
 
 /// Long enough for every machine; a test that waits for it has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn start(uri: &str, claim: fn() -> Result<(), String>) -> (Guests, Receiver<GuestEvent>) {
     let (told, events) = unbounded();
-    let attach = Arc::new(move |order: &Attach| {
-        let claim = move |_: &Attach| claim().map(|()| Box::new(()) as Box<dyn Send>);
-        attach::attach(order, &claim, || true, drop)
-    });
-    let guests = Guests::start_with(uri, attach, Arc::new(move |event| drop(told.send(event)))).unwrap();
+    let claim = move |_: &Attach| claim().map(|()| Box::new(()) as Box<dyn Send>);
+    let report = move |event| drop(told.send(event));
+    let guests = Guests::start(uri, Arc::new(claim), Arc::new(report)).unwrap();
     (guests, events)
 }
 
 fn device() -> NewDevice {
-    NewDevice::Disk {
-        node: "/dev/sdb".into(),
-        diskseq: 9,
-        target: "vdb".into(),
-        bus: Bus::Virtio,
-        serial: None,
-        read_only: false,
+    NewDevice::Usb {
+        bus: 1,
+        address: 9,
+        id: UsbId { vendor: 0x1209, product: 1 },
+        disks: Vec::new(),
         alias: "ua-mydisks-1".into(),
     }
 }
@@ -63,7 +60,8 @@ fn work_ends_with_its_sentence_and_what_is_seen_after_it_was_read_after_it() {
     guests.act(attach());
     let GuestEvent::Done { ticket: Ticket(1), result: Err(why) } = next(&events) else { panic!("not done") };
     assert!(
-        why.starts_with("libvirt does not attach /dev/sdb as vdb to test: ") && !why.contains('\n'),
+        why.starts_with("libvirt does not attach USB device 1209:0001 (bus 1, device 9) to test: ")
+            && !why.contains('\n'),
         "{why}"
     );
     guests.act(GuestAction::Look("test".into()));
@@ -73,10 +71,10 @@ fn work_ends_with_its_sentence_and_what_is_seen_after_it_was_read_after_it() {
 #[test]
 fn what_the_host_does_not_give_is_not_attached() {
     let power = Power::new();
-    let (guests, events) = start(&power.uri(), || Err("/dev/sdb is mounted at /mnt".into()));
+    let (guests, events) = start(&power.uri(), || Err("it is another device by now".into()));
     assert!(matches!(next(&events), GuestEvent::Connected(_)));
     guests.act(attach());
-    let result = Err("/dev/sdb is mounted at /mnt".to_owned());
+    let result = Err("it is another device by now".to_owned());
     assert_eq!(next(&events), GuestEvent::Done { ticket: Ticket(1), result });
 }
 
@@ -84,6 +82,7 @@ fn what_the_host_does_not_give_is_not_attached() {
 #[test]
 fn what_nobody_waits_for_is_not_attached_although_it_has_been_claimed() {
     let power = Power::new();
+    let connection = Connection::open(&power.uri()).unwrap();
     let order = Attach { uri: power.uri(), guest: "test".into(), device: device() };
     static CLAIMED: AtomicBool = AtomicBool::new(false);
     let claim = |_: &Attach| {
@@ -94,7 +93,7 @@ fn what_nobody_waits_for_is_not_attached_although_it_has_been_claimed() {
         assert!(CLAIMED.load(Ordering::SeqCst), "asked when nothing can come between");
         false
     };
-    let result = attach::attach(&order, &claim, is_wanted, drop);
+    let result = attach::attach(&connection, &order, &claim, is_wanted, drop);
     assert_eq!(result, Err("nobody wants it any more".into()), "libvirt was not asked");
 }
 

@@ -3,10 +3,10 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::edge::Attaching;
+use super::errand::Errands;
 use super::libvirt::{Connection, Error};
 use super::supervisor::Note;
-use super::{Attach, NewDevice, Ticket};
+use super::{Attach, Claim, NewDevice, Ticket, attach};
 use crate::device::{GuestName, printable};
 
 /// A piece of work.
@@ -27,19 +27,18 @@ impl Work {
 ///
 /// Its connection is its own: libvirt's daemon stops reading from a client that waits for five answers
 /// (`max_client_requests` in libvirtd.conf), and five frozen guests would so stop the looks at all others.
-pub(super) fn run(
-    uri: &str,
-    guest: &GuestName,
-    work: &Receiver<Work>,
-    attach: &Attaching,
-    notes: &Sender<Note>,
-) {
-    let mut connection = None;
+pub(super) fn run(uri: &str, guest: &GuestName, work: &Receiver<Work>, claim: &Claim, notes: &Sender<Note>) {
+    let (mut connection, mut errands) = (None, Errands::default());
     for work in work {
         let ticket = work.ticket();
         let result = match work {
             Work::Attach { device, .. } => {
-                attach(&Attach { uri: uri.to_owned(), guest: guest.to_string(), device })
+                let order = Attach { uri: uri.to_owned(), guest: guest.to_string(), device };
+                if order.device.has_disks() {
+                    errands.attach(&order)
+                } else {
+                    attach_here(&mut connection, &order, claim)
+                }
             }
             Work::Detach { alias, .. } => detach(&mut connection, uri, guest, &alias),
         };
@@ -47,6 +46,12 @@ pub(super) fn run(
             return;
         }
     }
+}
+
+/// What has no disks is held by nobody meanwhile.
+fn attach_here(connection: &mut Option<Connection>, order: &Attach, claim: &Claim) -> Result<(), String> {
+    let connection = connected(connection, &order.uri).map_err(|error| sentence(&error))?;
+    attach::attach(connection, order, claim, || true, |warning| tracing::warn!("{warning}"))
 }
 
 fn detach(

@@ -46,6 +46,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     life::guest_that_is_rebooted_destroyed_or_saved_ends_with_its_devices,
     life::guest_that_is_defined_late_undefined_renamed_or_killed_ends_with_its_devices,
     life::killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached,
+    life::process_that_attaches_disks_is_replaced_when_it_is_killed,
     hangs::stopped_libvirtd_delays_no_mount_and_no_status,
     hangs::frozen_guest_delays_no_mount_and_no_other_guest,
     restart::disk_that_is_on_its_way_to_a_frozen_guest_when_the_daemon_is_killed_is_not_mounted,

@@ -3,11 +3,14 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::{config, guest_of, line, ours, wait_for, wait_for_ours, wait_for_reason};
+use super::{config, guest_of, line, ours, plug_new, wait_for, wait_for_ours, wait_for_reason};
+use crate::daemon::BINARY;
+use crate::disks::Recipe;
 use crate::hypervisor::{self, Kind, LONG, virsh};
 use crate::lab::Lab;
+use crate::program::Program;
 use crate::wait;
 use crate::{Outcome, daemon};
 
@@ -91,6 +94,7 @@ pub(in super::super) fn killed_libvirtd_is_found_again_and_what_was_plugged_mean
     let _first = line(0, 1, "BEFORE")?;
     lab.start(&config(CONFIG))?;
     wait_for("guest1", "1209:0001", "attached")?;
+    give_new(lab, "FIRST")?;
     hypervisor::kill_libvirtd()?;
     wait::until_true("the guest to be told unreachable", LONG, || {
         guest_of("guest1").is_ok_and(|guest| guest["state"] == "unreachable")
@@ -99,8 +103,32 @@ pub(in super::super) fn killed_libvirtd_is_found_again_and_what_was_plugged_mean
     hypervisor::start_libvirtd()?;
     wait_for("guest1", "1209:0002", "attached")?;
     wait_for("guest1", "1209:0001", "attached")?;
-    assert_eq!(ours("guest1"), 2);
-    Ok(())
+    assert_eq!(ours("guest1"), 3);
+    // What attaches disks had a connection to the libvirtd that was killed, too.
+    give_new(lab, "SECOND")
+}
+
+pub(in super::super) fn process_that_attaches_disks_is_replaced_when_it_is_killed(lab: &mut Lab) -> Outcome {
+    hypervisor::boot("guest1", Kind::Silent)?;
+    lab.start(&config(CONFIG))?;
+    let is_it = |process: &i32| {
+        let command = fs::read_to_string(format!("/proc/{process}/cmdline"));
+        command.is_ok_and(|command| command.contains("attach-for-daemon"))
+    };
+    give_new(lab, "FIRST")?;
+    let found: Vec<i32> = daemon::processes().into_iter().filter(is_it).collect();
+    let &[process] = &found[..] else { return Err(format!("not one process: {found:?}").into()) };
+    let pid = Pid::from_raw(process).ok_or("no process")?;
+    kill_process(pid, Signal::KILL)?;
+    give_new(lab, "SECOND")?;
+    lab.daemon.as_mut().ok_or("no daemon")?.terminate()?;
+    wait::until_true("its successor to end with the daemon", LONG, || daemon::processes().is_empty())
+}
+
+/// Plugs in a disk and has it attached to guest1.
+fn give_new(lab: &mut Lab, serial: &str) -> Outcome {
+    plug_new(lab, &Recipe::empty(), serial)?;
+    Program::new(BINARY).args(["attach", serial, "guest1"]).ok().map(drop)
 }
 
 pub(in super::super) fn without_guests_libvirt_is_not_loaded(lab: &mut Lab) -> Outcome {
