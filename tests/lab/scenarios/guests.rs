@@ -31,9 +31,7 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     usb::twins_go_each_to_the_guest_of_its_serial,
     usb::whatever_is_in_a_port_goes_to_its_guest,
     usb::device_that_is_replugged_ten_times_fast_ends_attached,
-    usb::behind_a_hub_each_device_goes_by_its_most_specific_entry_and_the_hub_stays,
     usb::device_with_a_disk_that_the_host_uses_stays_there,
-    by_hand::unlisted_device_is_attached_to_a_named_guest_by_each_of_its_names,
     by_hand::what_is_detached_by_hand_stays_away_until_it_is_plugged_in_again,
     disks::disks_go_to_virtio_scsi_and_usb,
     disks::pulled_disk_is_released_and_comes_back,
@@ -44,19 +42,21 @@ pub(crate) const SCENARIOS: &[Scenario] = scenarios![
     life::without_guests_libvirt_is_not_loaded,
     life::guest_that_starts_after_the_plug_gets_its_devices,
     life::guest_that_is_rebooted_destroyed_or_saved_ends_with_its_devices,
-    life::guest_that_is_defined_late_undefined_renamed_or_killed_ends_with_its_devices,
     life::killed_libvirtd_is_found_again_and_what_was_plugged_meanwhile_is_attached,
-    life::process_that_attaches_disks_is_replaced_when_it_is_killed,
     hangs::stopped_libvirtd_delays_no_mount_and_no_status,
     hangs::frozen_guest_delays_no_mount_and_no_other_guest,
     restart::disk_that_is_on_its_way_to_a_frozen_guest_when_the_daemon_is_killed_is_not_mounted,
-    restart::disk_that_a_guest_has_is_not_mounted_while_libvirt_does_not_answer,
-    saved::guest_that_was_saved_is_restored_without_the_device_that_was_pulled,
 ];
 
 /// The same, and not in the time of `make test`.
 pub(crate) const SLOW: &[Scenario] = scenarios![
+    usb::behind_a_hub_each_device_goes_by_its_most_specific_entry_and_the_hub_stays,
+    by_hand::unlisted_device_is_attached_to_a_named_guest_by_each_of_its_names,
+    life::guest_that_is_defined_late_undefined_renamed_or_killed_ends_with_its_devices,
+    life::process_that_attaches_disks_is_replaced_when_it_is_killed,
+    restart::disk_that_a_guest_has_is_not_mounted_while_libvirt_does_not_answer,
     disks::disk_without_a_free_port_or_target_waits_and_says_so,
+    saved::guest_that_was_saved_is_restored_without_the_device_that_was_pulled,
     saved::guest_that_was_saved_is_restored_with_the_devices_that_are_plugged_in_by_then,
 ];
 

@@ -174,7 +174,7 @@ pub(super) fn slow_key_delays_no_other_name_and_is_shared_by_its_callers(lab: &m
     Ok(())
 }
 
-/// Gives the disk's key an argon2 that takes some 12 s here; how many seconds it is likely to take.
+/// Gives the disk's key an argon2 that takes some 10 s here; how many seconds it is likely to take.
 pub(super) fn make_slow(image: &std::path::Path) -> Outcome<u64> {
     let convert = |passes: u64| {
         Program::new("cryptsetup")
@@ -190,8 +190,8 @@ pub(super) fn make_slow(image: &std::path::Path) -> Outcome<u64> {
     let test = ["open", "--test-passphrase", "--type", "luks", "--key-file=-"];
     Program::new("cryptsetup").args(test).arg(image).input(KEY).ok()?;
     let milliseconds = u64::try_from(start.elapsed().as_millis())?;
-    convert((12_000 * probe / milliseconds).max(probe))?;
-    Ok(12.max(milliseconds / 1000))
+    convert((10_000 * probe / milliseconds).max(probe))?;
+    Ok(10.max(milliseconds / 1000))
 }
 
 pub(super) fn replugged_disk_is_mounted_again(lab: &mut Lab) -> Outcome {

@@ -24,7 +24,7 @@ use model::{Access, DISKS, Model, NAMES, Random, Result};
 use visit::Intent;
 
 /// How long it takes unless told otherwise, in seconds.
-const SECONDS: u64 = 45;
+const SECONDS: u64 = 30;
 /// Between two rests, at which everything must be locked.
 const SPELL: Duration = Duration::from_secs(25);
 const KEY: &[u8] = b"correct horse battery staple\n";
