@@ -68,16 +68,19 @@ fn run_group(group: &Group, mut rest: Vec<&'static Scenario>, tally: &Mutex<Tall
             Machine::boot(limit, group.init, ["--inside", group.name].into_iter().chain(names))?;
         let mut running = None;
         let mut ended = 0;
+        let mut patience = BOOT;
         boots += 1;
         let status = machine.watch(|line| {
             match line {
+                // A scenario that speaks is not done: it has its own limit still.
                 Line::Said { text } => println!("lab: {text}"),
                 Line::Started { scenario } => {
                     let limit = rest.iter().find(|one| one.name == scenario).map(|one| one.limit);
                     running = Some(scenario);
-                    return limit.unwrap_or_default() + REPORT;
+                    patience = limit.unwrap_or_default() + REPORT;
                 }
                 Line::Ended { scenario, seconds, error } => {
+                    patience = BOOT;
                     running = None;
                     ended += 1;
                     boots = 0;
@@ -85,7 +88,7 @@ fn run_group(group: &Group, mut rest: Vec<&'static Scenario>, tally: &Mutex<Tall
                     print(&scenario, seconds, error);
                 }
             }
-            BOOT
+            patience
         })?;
         let verdict = machine.verdict(status);
         match running {
