@@ -46,7 +46,12 @@ fn user(disk: &Node, processes: &Path, but: Option<&str>) -> io::Result<Option<S
     let partitions = partitions_of(disk)?;
     let mut devices = vec![disk.devnum];
     devices.extend(partitions.iter().filter_map(|(_, path)| block_devnum(path)));
-    Ok(machines.into_iter().find(|(_, pid)| has_open(*pid, &devices)).map(|(name, _)| name))
+    for (name, pid) in machines {
+        if has_open(pid, &devices)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// By name, with QEMU's process.
@@ -70,15 +75,19 @@ fn running(processes: &Path) -> io::Result<Vec<(String, u32)>> {
     Ok(machines)
 }
 
-/// A process that has ended has nothing open.
-fn has_open(pid: u32, devices: &[u64]) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors.flatten().any(|link| {
+/// A process that has ended has nothing open. Of one that cannot be looked at nothing is known, which is an error.
+fn has_open(pid: u32, devices: &[u64]) -> io::Result<bool> {
+    let descriptors = match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(descriptors) => descriptors,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok(descriptors.flatten().any(|link| {
         let path = link.path();
         // Any other path may lead into a file system that does not answer.
         fs::read_link(&path).is_ok_and(|target| target.starts_with("/dev"))
             && block_device(&path).is_some_and(|devnum| devices.contains(&devnum))
-    })
+    }))
 }
 
 fn block_device(link: &Path) -> Option<u64> {
@@ -90,6 +99,16 @@ fn block_device(link: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_free() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(running(&file).is_err());
+        // No process has a number beyond PID_MAX_LIMIT (proc(5)).
+        assert!(!has_open(u32::MAX, &[1]).unwrap());
+    }
 
     #[test]
     fn those_that_run_are_told_by_their_pid_files_and_none_is_needed() {
